@@ -1,0 +1,248 @@
+"""The contracts: every row that crosses a stage.
+
+A row says what it is, where it came from and what must never be split from it. Sources write these
+rows, splits and trainers read them, and neither knows the other. The dataset classes validate them
+on save and on load.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from tracetune.files import sha256_json
+
+Split = Literal["train", "validation", "test", "dropped"]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"a lone surrogate at character {error.start}; it has no UTF-8 form"
+        ) from error
+    return text
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+UtcTime = Annotated[
+    AwareDatetime, AfterValidator(_utc), PlainSerializer(_iso, return_type=str, when_used="json")
+]
+"""An aware time in UTC, written with microseconds and ``Z``."""
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""Text that can be written as UTF-8."""
+
+
+class Record(BaseModel):
+    """Base of all contracts: immutable, no unknown fields, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Text
+
+
+class Provenance(Record):
+    """Where a row came from.
+
+    Attributes:
+        source: Kind of source: ``phoenix``, ``cli``, ``eisv``, ``conversations``.
+        tenant: The tenant whose data it is.
+        ids: What it was made from, by kind: ``span_id``, ``session_id``, ``turn``, ``cell`` …
+        group: The unit that must never be divided between training and test.
+        created_at: When the source event happened (UTC); not when the row was made.
+        content_hash: SHA-256 of the training content of the row.
+        weight: Weight of the row in training, > 0.
+    """
+
+    source: Text
+    tenant: Text
+    ids: dict[str, Text]
+    group: Text
+    created_at: UtcTime | None
+    content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    weight: float = Field(default=1.0, gt=0)
+
+
+def _check_conversation(messages: list[Message], *, end: str) -> None:
+    roles = [message.role for message in messages]
+    if "system" in roles[1:]:
+        raise ValueError("a system turn stands first or not at all")
+    if not any(role == "user" for role in roles):
+        raise ValueError("a prompt needs a user turn")
+    if roles[-1] != end:
+        raise ValueError(f"the last turn is {roles[-1]!r}, expected {end!r}")
+
+
+def _check_completion(name: str, messages: list[Message]) -> None:
+    if messages[0].role != "assistant":
+        raise ValueError(f"{name} starts with {messages[0].role!r}, expected 'assistant'")
+    if not any(message.content.strip() for message in messages):
+        raise ValueError(f"{name} is blank")
+
+
+class Row(Record):
+    """What every training row has.
+
+    Attributes:
+        id: Stable id, derived from the content and its place of origin.
+        tags: Small facts about the row used for reports (``target``, ``target_source`` …).
+    """
+
+    id: str = Field(pattern=r"^[a-z]+-[0-9a-f]{20}$")
+    provenance: Provenance
+    tags: dict[str, Text] = Field(default_factory=dict)
+
+    def content(self) -> Any:
+        """The part of the row that a model is trained on, as plain JSON values."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _hash_matches(self) -> Row:
+        if self.provenance.content_hash != sha256_json(self.content()):
+            raise ValueError("provenance.content_hash does not match the content of the row")
+        return self
+
+
+class Example(Row):
+    """A prompt and the answer it should get (SFT).
+
+    Attributes:
+        prompt: Conversation up to the answer; the system turn is kept; ends with a user turn.
+        completion: The answer, as a list of turns that starts with the assistant.
+    """
+
+    prompt: list[Message] = Field(min_length=1)
+    completion: list[Message] = Field(min_length=1)
+
+    def content(self) -> Any:
+        """Prompt and completion."""
+        return [_plain(self.prompt), _plain(self.completion)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Example:
+        _check_conversation(self.prompt, end="user")
+        _check_completion("completion", self.completion)
+        return self
+
+
+class Preference(Row):
+    """A prompt with a better and a worse answer (DPO).
+
+    Attributes:
+        prompt: Conversation up to the answers; ends with a user turn.
+        chosen: The better answer.
+        rejected: The worse answer; never equal to ``chosen``.
+    """
+
+    prompt: list[Message] = Field(min_length=1)
+    chosen: list[Message] = Field(min_length=1)
+    rejected: list[Message] = Field(min_length=1)
+
+    def content(self) -> Any:
+        """Prompt, chosen and rejected."""
+        return [_plain(self.prompt), _plain(self.chosen), _plain(self.rejected)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Preference:
+        _check_conversation(self.prompt, end="user")
+        _check_completion("chosen", self.chosen)
+        _check_completion("rejected", self.rejected)
+        if self.chosen == self.rejected:
+            raise ValueError("chosen and rejected are the same: such a pair teaches nothing")
+        return self
+
+
+def _plain(messages: list[Message]) -> list[list[str]]:
+    return [[message.role, message.content] for message in messages]
+
+
+def make_example(
+    *,
+    prompt: list[Message],
+    completion: list[Message],
+    source: str,
+    tenant: str,
+    ids: dict[str, str],
+    group: str,
+    created_at: datetime | None,
+    weight: float = 1.0,
+    tags: dict[str, str] | None = None,
+) -> Example:
+    """An :class:`Example` with its id and content hash filled in."""
+    content_hash = sha256_json([_plain(prompt), _plain(completion)])
+    return Example(
+        id=_row_id("sft", source, tenant, ids, content_hash),
+        provenance=Provenance(
+            source=source,
+            tenant=tenant,
+            ids=ids,
+            group=group,
+            created_at=created_at,
+            content_hash=content_hash,
+            weight=weight,
+        ),
+        prompt=prompt,
+        completion=completion,
+        tags=tags or {},
+    )
+
+
+def make_preference(
+    *,
+    prompt: list[Message],
+    chosen: list[Message],
+    rejected: list[Message],
+    source: str,
+    tenant: str,
+    ids: dict[str, str],
+    group: str,
+    created_at: datetime | None,
+    weight: float = 1.0,
+    tags: dict[str, str] | None = None,
+) -> Preference:
+    """A :class:`Preference` with its id and content hash filled in."""
+    content_hash = sha256_json([_plain(prompt), _plain(chosen), _plain(rejected)])
+    return Preference(
+        id=_row_id("pair", source, tenant, ids, content_hash),
+        provenance=Provenance(
+            source=source,
+            tenant=tenant,
+            ids=ids,
+            group=group,
+            created_at=created_at,
+            content_hash=content_hash,
+            weight=weight,
+        ),
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        tags=tags or {},
+    )
+
+
+def _row_id(kind: str, source: str, tenant: str, ids: dict[str, str], content_hash: str) -> str:
+    return f"{kind}-{sha256_json([source, tenant, ids, content_hash])[:20]}"
