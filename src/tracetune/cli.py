@@ -1,0 +1,121 @@
+"""Commands of the project: ``kedro run`` with readable errors, and ``kedro predict``."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError, env_option
+from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
+from omegaconf.errors import OmegaConfBaseException
+
+from tracetune.errors import ConfigurationError, DataError, TracetuneError
+
+HARMLESS = (
+    # `--pipeline` is the documented form of this project; Kedro 1.7 would like `--pipelines`.
+    r"Option '--pipeline' is deprecated",
+    # Kedro 1.7 with pydantic 2.11 and later.
+    r"Accessing the 'model_fields' attribute on the instance is deprecated",
+)
+
+
+@click.group(name="tracetune")
+def cli() -> None:
+    """Commands of the tracetune project."""
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turns errors that a user can act on into one message and exit code 1.
+
+    Anything unexpected keeps its traceback.
+    """
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        yield
+    except KedroCliError:
+        raise
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        raise click.ClickException(text) from None
+
+
+def explain(error: BaseException) -> str | None:
+    """The message for a person, or None for an error nobody foresaw."""
+    from kedro.validation import ParameterValidationError
+
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, TracetuneError):
+            return str(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    if isinstance(error, OmegaConfBaseException):
+        return f"configuration: {str(error).splitlines()[0]}"
+    if isinstance(error, ParameterValidationError):
+        return f"parameters: {error}\nWhat to do: correct --params or the file in conf/"
+    if isinstance(error, DatasetError):
+        return str(error)
+    if isinstance(error, ValueError) and "Failed to find the pipeline named" in str(error):
+        return str(error)
+    return None
+
+
+@cli.command("run", params=kedro_run.params, help=kedro_run.help)
+def run(**options: Any) -> Any:
+    """Kedro's run with the project's error messages."""
+    with readable_errors():
+        return kedro_run.callback(**options)
+
+
+@cli.command()
+@click.argument("text")
+@click.option("--name", default="demo", show_default=True, help="The thing that was trained.")
+@click.option("--tenant", default="demo", show_default=True, help="Whose it is.")
+@click.option("--pipeline", default="dpo", show_default=True, help="Pipeline that made the adapter.")
+@click.option("--base", is_flag=True, help="Answer with the base model, without the adapter.")
+@env_option
+@click.pass_obj
+def predict(
+    metadata: Any, text: str, name: str, tenant: str, pipeline: str, base: bool, env: str | None
+) -> None:
+    """Answer TEXT with the released adapter, through the chat template used in training."""
+    with readable_errors():
+        click.echo(_answer(metadata.project_path, text, name, tenant, pipeline, base, env))
+
+
+def _answer(
+    project: Path, text: str, name: str, tenant: str, pipeline: str, base: bool, env: str | None
+) -> str:
+    from tracetune.evaluation.generate import answer_once
+    from tracetune.runs import latest_trained
+
+    if not text.strip():
+        raise ConfigurationError("there is no text to answer", where="TEXT")
+    with KedroSession.create(
+        project, env=env, runtime_params={"tenant": tenant, "name": name}
+    ) as session:
+        catalog = session.load_context().catalog
+        released = catalog.get(f"{pipeline}.release.adapter")
+        if released is None:
+            raise ConfigurationError(
+                f"the pipeline {pipeline!r} releases no adapter",
+                where="--pipeline",
+                remedy="`kedro registry list` shows the pipelines",
+            )
+        adapter = latest_trained(released.list_versions())
+        if adapter is None:
+            raise DataError(
+                f"nothing was trained for tenant {tenant!r}, name {name!r}",
+                where=str(released._filepath),
+                remedy=f"kedro run --pipeline={pipeline} --params=tenant={tenant},name={name}",
+            )
+        return answer_once(adapter, text, use_adapter=not base)

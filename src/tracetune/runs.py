@@ -1,0 +1,160 @@
+"""State of runs: one run at a time per tenant and name, statuses of stages, the run manifest."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from tracetune.errors import DataError, TracetuneError
+from tracetune.files import read_json, write_json
+from tracetune.records import Record
+
+StageState = Literal["trained", "skipped", "insufficient", "waiting", "unjudged", "failed"]
+
+LIBRARIES = ("kedro", "torch", "transformers", "trl", "peft", "tokenizers", "duckdb", "pyarrow")
+
+
+class StageStatus(Record):
+    """What became of a stage; lies as ``status.json`` in every model folder.
+
+    Attributes:
+        status: ``trained``, or why there is no model.
+        reason: One sentence for people when nothing was trained.
+    """
+
+    status: StageState
+    reason: str = ""
+
+
+class RunLock:
+    """One run at a time per tenant and name.
+
+    The lock is held by the process (``flock``), so it vanishes with it: a killed run leaves none.
+
+    Args:
+        path: The lock file. It stays behind when the lock is released, and means nothing then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: Any = None
+
+    def acquire(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            TracetuneError: If another run holds it; names that run's process.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle = self._path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "an unknown process"
+            handle.close()
+            raise TracetuneError(
+                f"another run is at work on this tenant and name ({holder})",
+                where=str(self._path),
+                remedy="wait until it has ended, stop it, or give this run another name "
+                "(--params=name=…)",
+            ) from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"process {os.getpid()} since {utc_now()}")
+        handle.flush()
+        self._handle = handle
+
+    def release(self) -> None:
+        """Gives the lock back; harmless when it is not held."""
+        if self._handle is not None:
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+            self._handle.close()
+            self._handle = None
+
+
+def utc_now() -> str:
+    """The time now as ISO text; only for manifests and messages, never for rows or windows."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change a result."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def code_commit(project: Path) -> str:
+    """The commit of the project's code, with ``+changes`` when files differ from it."""
+    git = ["git", "-C", str(project)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown: not a git checkout"
+    return f"{head}+changes" if changed else head
+
+
+def write_run_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest of one run: everything that is needed to do it again."""
+    # Through JSON once: parameters may hold models and paths, which are written as text.
+    write_json(path, json.loads(json.dumps(manifest, default=_as_json)))
+
+
+def _as_json(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if dump else str(value)
+
+
+def read_status(folder: Path) -> StageStatus:
+    """The status of a model folder.
+
+    Raises:
+        DataError: If the folder has no readable status.
+    """
+    path = folder / "status.json"
+    try:
+        found = read_json(path)
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"the model folder has no readable status ({error})",
+            where=str(path),
+            remedy="run the pipeline again",
+        ) from None
+    return StageStatus(status=found["status"], reason=found.get("reason", ""))
+
+
+def write_skipped(folder: Path, reason: str) -> Path:
+    """A model folder of a stage that was not to run; it holds only the status. Returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "status.json", {"status": "skipped", "reason": reason})
+    return folder
+
+
+def latest_trained(versions: list[str]) -> Path | None:
+    """The newest folder among ``versions`` (newest first) that holds a trained model."""
+    for version_path in versions:
+        folder = Path(version_path)
+        if (folder / "status.json").is_file() and read_status(folder).status == "trained":
+            return folder
+    return None
