@@ -1,0 +1,269 @@
+"""The base model: where it comes from, and what proves that it is the same one tomorrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tracetune.errors import ConfigurationError, DataError, ServerError
+from tracetune.files import read_json, sha256_file, sha256_json, sha256_text
+from tracetune.training import profiles, quiet
+from tracetune.training.options import BaseModelOptions, EmbeddedRecipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "tokenizer.model"]
+
+
+class BaseModelRef(BaseModel):
+    """A base model that is on this machine, with the hashes an adapter is bound to.
+
+    Attributes:
+        id: ``embedded``, a Hugging Face id, or the name of a local folder.
+        revision: Commit of the hub, or hash of the recipe of the embedded model; null for a folder.
+        path: Folder with weights and tokenizer. Machine-dependent, never part of a job's hash.
+        profile: Recommended settings in use.
+        kind: Where it came from.
+        weights_sha256: Over the names and contents of its safetensors files.
+        tokenizer_sha256: Over its tokenizer files.
+        template_sha256: Of the text of its chat template.
+        parameters: Number of weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    revision: str | None
+    path: str
+    profile: str
+    kind: Literal["embedded", "local", "hub"]
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tokenizer_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    template_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    parameters: int = Field(gt=0)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this model, without the place where it lies or the settings in use."""
+        return self.model_dump(exclude={"path", "profile"})
+
+
+def resolve(
+    options: BaseModelOptions, cache_root: Path, recipe: EmbeddedRecipe | None = None
+) -> BaseModelRef:
+    """Finds, fetches or builds the base model and hashes it.
+
+    Args:
+        options: Which model.
+        cache_root: Folder under which an embedded model is kept by the hash of its recipe.
+        recipe: How the embedded model is made.
+
+    Raises:
+        ConfigurationError: The id, revision or profile cannot be used.
+        ServerError: The model is not on this machine and the hub did not give it.
+    """
+    profile = profiles.choose(options.id, options.profile)
+    if options.id == "embedded":
+        from tracetune.training import embedded
+
+        if options.revision is not None:
+            raise ConfigurationError(
+                "the embedded model has no revisions; its recipe decides",
+                where="base_model.revision",
+                remedy="set it to null, or change the recipe",
+            )
+        recipe = recipe or EmbeddedRecipe()
+        folder = embedded.build(recipe, cache_root)
+        return describe(
+            folder, options.id, embedded.recipe_hash(recipe)[:16], profile.name, "embedded"
+        )
+    local = Path(options.id).expanduser()
+    if local.is_dir():
+        if options.revision is not None:
+            raise ConfigurationError(
+                f"{options.id!r} is a local folder, which has no revisions",
+                where="base_model.revision",
+                remedy="set it to null",
+            )
+        return describe(local.resolve(), local.resolve().name, None, profile.name, "local")
+    if options.id.startswith((".", "/", "~")) or options.id.count("/") > 1:
+        raise ConfigurationError(
+            f"there is no folder {options.id!r}",
+            where="base_model.id",
+            remedy="give an existing folder, a Hugging Face id (owner/name), or 'embedded'",
+        )
+    folder = _from_hub(options.id, options.revision)
+    return describe(folder, options.id, folder.name, profile.name, "hub")
+
+
+def _from_hub(model_id: str, revision: str | None) -> Path:
+    quiet.private()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=_HUB_PATTERNS))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        raise ConfigurationError(
+            f"the model hub has no {model_id!r}{at}, or it needs a login",
+            where="base_model.id",
+            remedy="check the name; for a gated model accept its terms and set HF_TOKEN",
+        ) from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ServerError(
+            f"{model_id!r} is not in the local hub cache and the hub could not be reached",
+            where="base_model.id",
+            remedy="connect once, copy the model into a folder and give that, or use 'embedded'",
+        ) from error
+
+
+def describe(
+    folder: Path,
+    model_id: str,
+    revision: str | None,
+    profile: str,
+    kind: Literal["embedded", "local", "hub"],
+) -> BaseModelRef:
+    """Hashes the model in ``folder``.
+
+    Raises:
+        ConfigurationError: There are no safetensors, no tokenizer, or no chat template.
+    """
+    where = f"base_model.id ({folder})"
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise ConfigurationError(
+            "the folder has no config.json with *.safetensors beside it",
+            where=where,
+            remedy="save the model with save_pretrained(); pickled weights are not loaded",
+        )
+    if read_json(folder / "config.json").get("auto_map"):
+        raise ConfigurationError(
+            "the model brings its own Python code, which is never run",
+            where=where,
+            remedy="choose an architecture that transformers implements itself",
+        )
+    tokenizer = load_tokenizer(folder)
+    if not isinstance(tokenizer.chat_template, str):
+        raise ConfigurationError(
+            "the tokenizer has no chat template, so a conversation has no one rendering",
+            where=where,
+            remedy="use the instruction-tuned variant, or add chat_template.jinja to the folder",
+        )
+    return BaseModelRef(
+        id=model_id,
+        revision=revision,
+        path=str(folder),
+        profile=profile,
+        kind=kind,
+        weights_sha256=weights_sha256(folder),
+        tokenizer_sha256=sha256_json(
+            [[n, sha256_file(folder / n)] for n in TOKENIZER_FILES if (folder / n).is_file()]
+        ),
+        template_sha256=sha256_text(tokenizer.chat_template),
+        parameters=count_parameters(folder),
+    )
+
+
+def weights_sha256(folder: Path) -> str:
+    """Hash over the names and contents of the safetensors files of a model."""
+    return sha256_json(
+        [[path.name, sha256_file(path)] for path in sorted(folder.glob("*.safetensors"))]
+    )
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights in the safetensors files; tied weights are stored, and count, once."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as tensors:
+            total += sum(
+                prod(tensors.get_slice(name).get_shape())
+                for name in tensors.keys()  # noqa: SIM118 - not a dictionary
+            )
+    return total
+
+
+def verify(ref: BaseModelRef) -> None:
+    """Checks that the weights, tokenizer and template at ``ref.path`` still are the hashed ones.
+
+    Raises:
+        DataError: Files are missing or differ.
+    """
+    found = describe(Path(ref.path), ref.id, ref.revision, ref.profile, ref.kind)
+    for part in ("weights_sha256", "tokenizer_sha256", "template_sha256"):
+        if getattr(found, part) != getattr(ref, part):
+            raise DataError(
+                f"the base model has changed since the job was made ({part})",
+                where=ref.path,
+                remedy="restore the model, or make a new job with the model as it is now",
+            )
+
+
+def load_tokenizer(base: BaseModelRef | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model, without touching the network."""
+    with quiet.offline():
+        from transformers import AutoTokenizer
+
+        path = base.path if isinstance(base, BaseModelRef) else str(base)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=True
+        )
+        return tokenizer
+
+
+def load_model(
+    base: BaseModelRef,
+    adapter: Path | None = None,
+    *,
+    dtype: str = "float32",
+    trainable: bool = False,
+) -> PreTrainedModel:
+    """The base model, with ``adapter`` on top if one is given; on the CPU, in evaluation mode.
+
+    Args:
+        base: The base model.
+        adapter: Folder of a LoRA adapter made for this base.
+        dtype: Type of the base weights; adapter weights are float32.
+        trainable: Whether the adapter's weights get gradients.
+    """
+    with quiet.offline(), quiet.quiet():
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base.path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+        model.eval()
+        loaded: PreTrainedModel = model
+        return loaded

@@ -1,0 +1,125 @@
+"""Parameters of base models and training stages, as they stand in ``parameters_*.yml``.
+
+Imports nothing heavy: pipeline nodes annotate with these models. A value of ``null`` means "from
+the profile" (see :mod:`tracetune.training.profiles`); a value that is given always wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OverLength = Literal["raise", "drop", "truncate"]
+Method = Literal["sft", "dpo"]
+
+
+class Options(BaseModel):
+    """Base of all parameter models: immutable, unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseModelOptions(Options):
+    """Which model is tuned.
+
+    Attributes:
+        id: ``embedded`` (built by the project), a Hugging Face id, or a local folder.
+        revision: Branch, tag or commit of a Hugging Face id. Not for the other two.
+        profile: Name of the recommended settings; ``null`` chooses by ``id``.
+    """
+
+    id: str = "embedded"
+    revision: str | None = None
+    profile: str | None = None
+
+
+class EmbeddedRecipe(Options):
+    """How the embedded base model is made. Everything here is part of its cache key.
+
+    Attributes:
+        seed: Seed of text, weights and order.
+        vocab_size: Size of the byte-level BPE vocabulary.
+        hidden_size: Width of the model, a multiple of 256.
+        intermediate_size: Width of the MLP, a multiple of 256.
+        layers: Number of transformer blocks.
+        heads: Attention heads.
+        max_positions: Longest sequence in tokens.
+        conversations: Number of generated conversations; each is seen once.
+        batch_tokens: Tokens per optimiser step, padding included (approximate).
+        learning_rate: Peak learning rate of AdamW (short linear warm-up, then cosine).
+        threads: CPU threads; other numbers give other rounding, hence other weights.
+    """
+
+    seed: int = 7
+    vocab_size: int = Field(default=2048, ge=512, le=8192)
+    hidden_size: int = Field(default=256, multiple_of=256, gt=0)
+    intermediate_size: int = Field(default=768, multiple_of=256, gt=0)
+    layers: int = Field(default=3, gt=0)
+    heads: int = Field(default=4, gt=0)
+    max_positions: int = Field(default=1024, gt=0)
+    conversations: int = Field(default=7000, gt=0)
+    batch_tokens: int = Field(default=2048, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    threads: int = Field(default=2, gt=0)
+
+
+class StageOptions(Options):
+    """What SFT and DPO share.
+
+    Attributes:
+        lora: PEFT's ``LoraConfig`` names (``alpha`` and ``dropout`` are short for ``lora_alpha``
+            and ``lora_dropout``).
+        trainer: TRL's own argument names (``SFTConfig`` or ``DPOConfig``).
+        over_length: What happens to rows longer than ``trainer.max_length``: stop the run, leave
+            the row out, or cut it.
+        early_stopping_patience: Evaluations without improvement after which training stops.
+            Applies when there are validation rows and more than 100 rows in all.
+    """
+
+    lora: dict[str, Any] = Field(default_factory=dict)
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    over_length: OverLength = "raise"
+    early_stopping_patience: int = Field(default=3, ge=1)
+
+
+class SftOptions(StageOptions):
+    """Parameters of a supervised fine-tuning stage."""
+
+
+class DpoOptions(StageOptions):
+    """Parameters of a preference stage.
+
+    Attributes:
+        start_from: ``sft``: go on from the adapter of the SFT stage, which also is the reference;
+            ``base``: a new adapter, and the base with the adapter off is the reference.
+        min_dpo_pairs: Fewer training pairs than this and the stage is skipped by the plan.
+    """
+
+    start_from: Literal["sft", "base"] = "sft"
+    min_dpo_pairs: int = Field(default=20, ge=1)
+
+
+class PreflightOptions(Options):
+    """Thresholds of the gates before training. A share is between 0 and 1.
+
+    Attributes:
+        min_rows: Fewest training rows.
+        max_lost_completion_share: Largest share of completion tokens lost to truncation.
+        max_dropped_share: Largest share of rows dropped for their length.
+        max_duplicate_share: Largest share of rows that repeat an earlier row.
+        max_untrained_end: Rows whose end-of-turn token is not trained.
+        max_prompt_mismatch: Rows whose rendered prompt is not a prefix of prompt + completion.
+        max_identical_pairs: Pairs whose two answers are the same tokens.
+        max_other_role_share: Largest share of trained tokens that belong to another role than
+            the assistant.
+    """
+
+    min_rows: int = Field(default=1, ge=1)
+    max_lost_completion_share: float = Field(default=0.05, ge=0, le=1)
+    max_dropped_share: float = Field(default=0.05, ge=0, le=1)
+    max_duplicate_share: float = Field(default=0.05, ge=0, le=1)
+    max_untrained_end: int = Field(default=0, ge=0)
+    max_prompt_mismatch: int = Field(default=0, ge=0)
+    max_identical_pairs: int = Field(default=0, ge=0)
+    max_other_role_share: float = Field(default=0.0, ge=0, le=1)
