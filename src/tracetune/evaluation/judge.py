@@ -1,0 +1,250 @@
+"""The two steps of the judgement: answers of all models (``predict``), then figures and verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracetune.errors import DataError
+from tracetune.evaluation import metrics as figures_of
+from tracetune.evaluation.baselines import (
+    BASELINES,
+    MajorityClass,
+    NearestNeighbour,
+    completion_text,
+    user_text,
+)
+from tracetune.evaluation.gate import Gate, decide, unjudged
+from tracetune.evaluation.generate import BASE, Answer, Generator, load_generator
+from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.evaluation.rewards import PairScore, preference_scores
+from tracetune.evaluation.tables import ANSWERS, PAIRS, frame
+from tracetune.evaluation.targets import COMPARISONS, parse_answer
+from tracetune.records import Example, Preference
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """Which models score the held-out pairs.
+
+    Attributes:
+        policy: The adapter trained by DPO.
+        reference: What DPO started from: the SFT adapter, or ``base``.
+        beta: Beta of the training.
+    """
+
+    policy: str
+    reference: str
+    beta: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the models said.
+
+    Attributes:
+        answers: Data frame with the columns of :data:`tracetune.evaluation.tables.ANSWERS`.
+        pairs: Data frame with the columns of :data:`tracetune.evaluation.tables.PAIRS`.
+    """
+
+    answers: Any
+    pairs: Any
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Metrics as JSON values, and the verdict of the gate."""
+
+    metrics: dict[str, Any]
+    gate: Gate
+
+
+def no_predictions() -> Predictions:
+    """Empty tables with the right columns, for runs that have nothing to judge."""
+    return Predictions(frame([], ANSWERS), frame([], PAIRS))
+
+
+def predict(
+    *,
+    base: str | Path,
+    revision: str | None,
+    adapters: Mapping[str, Path],
+    train: Sequence[Example],
+    test: Sequence[Example],
+    pairs: Sequence[Preference],
+    rewards: RewardSpec | None,
+    output: OutputSpec,
+    options: EvaluationOptions,
+) -> Predictions:
+    """Lets base, adapters and cheap baselines answer the same held-out rows.
+
+    Args:
+        base: Folder or hub id of the base model.
+        revision: Its revision, for a hub model.
+        adapters: Trained adapter folders by name (``sft``, ``dpo``); each is relative to the base.
+        train: Training rows; only the cheap baselines learn from them.
+        test: Held-out rows.
+        pairs: Held-out pairs, scored if ``rewards`` is given.
+        rewards: Models that score the pairs.
+        output: What a valid answer looks like.
+        options: Sizes and limits.
+
+    Returns:
+        The two tables; empty ones if there is no held-out row or no adapter.
+
+    Raises:
+        DataError: If a held-out row has no readable target, or a model folder is incomplete.
+    """
+    if not test or not adapters:
+        return no_predictions()
+    targets = [_target(row, output) for row in test]
+    prompts = [row.prompt for row in test]
+    with _progress(len(test) * (1 + len(adapters)) + (len(pairs) if rewards else 0)) as advance:
+        generator = load_generator(base, adapters, revision=revision, threads=options.threads)
+        timed = spread(len(test), options.latency_rows)
+        answers: dict[str, list[Answer]] = {
+            model: generator.answers(
+                model,
+                prompts,
+                max_new_tokens=options.max_new_tokens,
+                batch_size=options.batch_size,
+                timed=timed,
+                advance=advance,
+            )
+            for model in (BASE, *adapters)
+        }
+        scores = _scores(generator, pairs, rewards, options, advance)
+    answers[MajorityClass.name] = MajorityClass(train, output).answers(prompts)
+    answers[NearestNeighbour.name] = NearestNeighbour(train, output).answers(prompts)
+    rows = [
+        _prediction(row, target, model, answer, output)
+        for model, given in answers.items()
+        for row, target, answer in zip(test, targets, given, strict=True)
+    ]
+    return Predictions(frame(rows, ANSWERS), frame(scores, PAIRS))
+
+
+def judge(
+    predictions: Predictions,
+    *,
+    adapter: str | None,
+    options: EvaluationOptions,
+    reason: str | None = None,
+) -> Judgement:
+    """Metrics and verdict of an adapter.
+
+    Args:
+        predictions: The tables of :func:`predict`.
+        adapter: The adapter to judge: the last one that was trained.
+        options: Level, margin, seeds.
+        reason: Why there is nothing to judge, if the caller knows (a dry run, a skipped stage).
+
+    Returns:
+        Metrics and gate; both say ``unjudged`` when there is nothing to judge.
+    """
+    if adapter is None or len(predictions.answers) == 0:
+        why = reason or (
+            "no adapter was trained" if adapter is None else "the test window has no row"
+        )
+        empty = {"status": "unjudged", "reason": why, "adapter": adapter, "n": 0}
+        return Judgement(empty, unjudged(why, adapter))
+    found = figures_of.compute(
+        predictions.answers, predictions.pairs, adapter=adapter, options=options
+    )
+    return Judgement(found, decide(found, options.gate, BASELINES))
+
+
+def spread(n: int, count: int) -> list[int]:
+    """Positions of ``count`` rows spread evenly over ``n``; all of them if there are fewer."""
+    return sorted({place * n // count for place in range(count)}) if count else []
+
+
+def _target(row: Example, output: OutputSpec) -> str:
+    target = parse_answer(completion_text(row), output).target
+    if target is None:
+        raise DataError(
+            f"a held-out row names no target in the fields {list(output.target)}",
+            where=row.id,
+            remedy="make the output specification the same for extraction and evaluation",
+        )
+    return target
+
+
+def _prediction(
+    row: Example, target: str, model: str, answer: Answer, output: OutputSpec
+) -> dict[str, Any]:
+    parsed = parse_answer(answer.text, output)
+    return {
+        "row_id": row.id,
+        "group": row.provenance.group,
+        "created_at": row.provenance.created_at,
+        "model": model,
+        "prompt": user_text(row.prompt),
+        "target": target,
+        "answer_text": answer.text,
+        "answer": parsed.target,
+        "valid_json": parsed.valid_json,
+        "known": parsed.known,
+        "correct": COMPARISONS["exact"](parsed.target, target),
+        "confidence": answer.confidence,
+        "latency_ms": answer.latency_ms,
+        "tokens": answer.tokens,
+        "finish": answer.finish,
+    }
+
+
+def _scores(
+    generator: Generator,
+    pairs: Sequence[Preference],
+    rewards: RewardSpec | None,
+    options: EvaluationOptions,
+    advance: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    if rewards is None or not pairs:
+        return []
+    found: list[PairScore] = preference_scores(
+        generator,
+        pairs,
+        policy=rewards.policy,
+        reference=rewards.reference,
+        beta=rewards.beta,
+        batch_size=max(1, options.batch_size // 2),
+        advance=advance,
+    )
+    return [
+        {
+            "row_id": score.row_id,
+            "group": score.group,
+            "policy": rewards.policy,
+            "reference": rewards.reference,
+            "beta": rewards.beta,
+            "chosen_reward": score.chosen,
+            "rejected_reward": score.rejected,
+        }
+        for score in found
+    ]
+
+
+class _progress:
+    """One progress bar over all models; gone when it is done."""
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self._bar = Progress(
+            "[progress.description]{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("answers on held-out rows", total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return lambda count: self._bar.advance(self._task, count)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

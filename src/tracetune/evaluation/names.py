@@ -1,0 +1,47 @@
+"""How models are called and coloured wherever people see them."""
+
+from __future__ import annotations
+
+LABELS = {
+    "base": "base model",
+    "sft": "SFT adapter",
+    "dpo": "DPO adapter",
+    "majority": "majority class",
+    "nearest": "nearest neighbour",
+}
+
+COLOURS = {
+    "base": "#6b6b6b",
+    "sft": "#56b4e9",
+    "dpo": "#0072b2",
+    "majority": "#e69f00",
+    "nearest": "#cc79a7",
+}
+"""Okabe-Ito palette: told apart under the common forms of colour blindness, and in grey print."""
+
+OTHER_COLOUR = "#009e73"
+
+
+def label(model: str) -> str:
+    """The name of a model for people; an unknown one keeps its own."""
+    return LABELS.get(model, model)
+
+
+def colour(model: str) -> str:
+    """The colour of a model, the same in every figure."""
+    return COLOURS.get(model, OTHER_COLOUR)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as per cent; a dash where there is none."""
+    return "–" if share is None else f"{share * 100:.{digits}f} %"
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return "–" if difference is None else f"{difference * 100:+.1f} points"
+
+
+def p_value(p: float) -> str:
+    """A p-value as it stands in a sentence."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"

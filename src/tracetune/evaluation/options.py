@@ -1,0 +1,59 @@
+"""Parameters of the judgement, as they stand under ``evaluation`` in the configuration."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Options(BaseModel):
+    """Base of the parameter models: no unknown names, no later change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GateOptions(Options):
+    """When an adapter may be promoted."""
+
+    alpha: float = Field(
+        default=0.05, gt=0, lt=1, description="the McNemar p-value must lie below this"
+    )
+    margin: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="accuracy by which the adapter may fall behind the best cheap baseline",
+    )
+
+
+class EvaluationOptions(Options):
+    """How answers are made and judged."""
+
+    max_new_tokens: int = Field(
+        default=64, ge=1, description="longest answer in tokens; a longer one is cut and counted"
+    )
+    batch_size: int = Field(default=32, ge=1, description="prompts answered at once")
+    latency_rows: int = Field(
+        default=24,
+        ge=0,
+        description="rows answered one at a time to measure latency, spread evenly over the set",
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of the model; none: what the machine gives"
+    )
+    bootstrap: int = Field(default=2000, ge=100, description="draws of the paired bootstrap")
+    seed: int = Field(default=17, ge=0, description="seed of the bootstrap")
+    examples: int = Field(
+        default=5, ge=0, description="examples of each kind (win, loss …) kept for the report"
+    )
+    gate: GateOptions = GateOptions()
+
+
+class OutputSpec(Options):
+    """What a valid answer of the agent looks like: a JSON object that names one known target."""
+
+    target: tuple[str, ...] = Field(
+        min_length=1, description="fields that may hold the target; the first with a string wins"
+    )
+    known: tuple[str, ...] = Field(
+        min_length=1, description="targets that exist; any other answer is impossible"
+    )

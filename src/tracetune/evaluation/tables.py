@@ -1,0 +1,56 @@
+"""The two tables of model output: answers on held-out rows, rewards on held-out pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ANSWERS: dict[str, str] = {
+    "row_id": "string",
+    "group": "string",
+    "created_at": "timestamp",
+    "model": "string",
+    "prompt": "string",
+    "target": "string",
+    "answer_text": "string",
+    "answer": "string",
+    "valid_json": "bool",
+    "known": "bool",
+    "correct": "bool",
+    "confidence": "double",
+    "latency_ms": "double",
+    "tokens": "int64",
+    "finish": "string",
+}
+"""One row per (held-out row, model).
+
+``prompt`` is the user's text after redaction, ``target`` what a person approved, ``answer`` the
+parsed target or null, ``known`` whether it exists, ``confidence`` the probability of the answer or
+null, ``latency_ms`` milliseconds alone or null where not measured, ``finish`` stop, length (cut)
+or too_long (not answered).
+"""
+
+PAIRS: dict[str, str] = {
+    "row_id": "string",
+    "group": "string",
+    "policy": "string",
+    "reference": "string",
+    "beta": "double",
+    "chosen_reward": "double",
+    "rejected_reward": "double",
+}
+"""One row per held-out pair: rewards of the policy relative to the reference (nats times beta)."""
+
+
+def frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
+    """A data frame with exactly these columns and types, also when there are no rows."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "bool": pa.bool_(),
+        "double": pa.float64(),
+        "int64": pa.int64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    return pa.Table.from_pylist(rows, schema=schema).to_pandas()
