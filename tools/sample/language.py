@@ -63,6 +63,7 @@ class Speaker:
     """Words requests. All chance comes from the generator it is given."""
 
     def __init__(self, grammar: Grammar, rng: random.Random) -> None:
+        """Creates a speaker."""
         self.grammar = grammar
         self.rng = rng
 

@@ -92,6 +92,7 @@ class Planner:
     """Plays the history of the routing agent."""
 
     def __init__(self, grammar: Grammar) -> None:
+        """Creates the planner; nothing is played yet."""
         self.grammar = grammar
         self.rng = random.Random(f"plan:{SEED}")
         self.speaker = Speaker(grammar, random.Random(f"words:{SEED}"))
@@ -142,7 +143,15 @@ class Planner:
             moment += timedelta(seconds=rng.randrange(25, 400), microseconds=rng.randrange(10**6))
 
     def _session_id(self, number: int) -> str | int | None:
-        odd = {11: None, 47: "   ", 83: "unknown", 131: 90_210_417, 178: None, 260: "", 333: "unknown"}
+        odd = {
+            11: None,
+            47: "   ",
+            83: "unknown",
+            131: 90_210_417,
+            178: None,
+            260: "",
+            333: "unknown",
+        }
         return odd.get(number, f"demo-{hex_id(10, 'session', number)}")
 
     def _turn(
@@ -234,12 +243,11 @@ class Planner:
         self, near: Span, name: str, attributes: dict[str, Any], start: int, end: int,
         parent: str | None = "",
     ) -> None:  # fmt: skip
+        span_id = hex_id(16, name, near.span_id, len(self.history.spans))
+        parent = near.span_id if parent == "" else parent
         self.history.spans.append(
-            Span(
-                near.project, near.trace_id, hex_id(16, name, near.span_id, len(self.history.spans)),
-                near.span_id if parent == "" else parent, name, start, end, "OK", attributes,
-            )
-        )  # fmt: skip
+            Span(near.project, near.trace_id, span_id, parent, name, start, end, "OK", attributes)
+        )
 
     def _odd_spans(self) -> None:
         """Bends some decisions into what real telemetry holds too: broken, huge, mistyped."""
@@ -254,7 +262,9 @@ class Planner:
                     attributes["output.value"] if kind else "",
                 )
             elif kind == 2:
-                attributes["output.value"] = rng.choice(["{'agent': ", "billing_agent", "{}", "null"])
+                attributes["output.value"] = rng.choice(
+                    ["{'agent': ", "billing_agent", "{}", "null"]
+                )
             elif kind == 3:
                 attributes["output.value"] = rng.choice([["agent", "hr_agent"], 7, True, 0.5])
             elif kind == 4:

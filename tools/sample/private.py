@@ -20,13 +20,27 @@ def _random(rng: random.Random, length: int, letters: str = _LETTERS) -> str:
 def planted(seed: int = 20261001) -> dict[str, list[str]]:
     """The planted strings by kind: ``email``, ``phone``, ``card``, ``token``, ``api_key``."""
     rng = random.Random(f"private:{seed}")
-    names = ["maria.keller", "o.adeyemi", "j_lindqvist", "tanaka.yuki", "billing-contact", "l.novak"]
+    names = [
+        "maria.keller",
+        "o.adeyemi",
+        "j_lindqvist",
+        "tanaka.yuki",
+        "billing-contact",
+        "l.novak",
+    ]
     upper = string.ascii_uppercase + string.digits
     return {
-        "email": [f"{name}@{host}" for name in names for host in ("example.com", "mail.example.org")],
+        "email": [
+            f"{name}@{host}" for name in names for host in ("example.com", "mail.example.org")
+        ],
         "phone": [f"+1 (555) 010-{number}" for number in ("0134", "0178")]
         + ["+1-202-555-0147", "+44 20 7946 0958", "+49 30 901820 417", "(415) 555-0199"],
-        "card": ["4242 4242 4242 4242", "5555-5555-5555-4444", "378282246310005", "4111111111111111"],
+        "card": [
+            "4242 4242 4242 4242",
+            "5555-5555-5555-4444",
+            "378282246310005",
+            "4111111111111111",
+        ],
         "token": [
             "Bearer " + "ey" + f"J{_random(rng, 18)}.{_random(rng, 40)}.{_random(rng, 43)}",
             "Bearer " + _random(rng, 40),

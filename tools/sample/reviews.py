@@ -25,6 +25,7 @@ class Reviews:
     """
 
     def __init__(self, history: History, grammar: Grammar) -> None:
+        """Reviews the whole history."""
         self.rng = random.Random(f"reviews:{SEED}")
         self.words = grammar.shared["feedback"]
         self.agents = list(grammar.topics)
@@ -133,9 +134,7 @@ class Reviews:
                 # The first correction was off; a colleague puts it right days later.
                 off = rng.choice([a for a in self.agents if a not in (item.said, target)])
                 self.first[-1]["metadata"] = {"corrected_output": json.dumps({"agent": off})}
-                self._verdict(
-                    item, second, False, late=True, metadata={"corrected_output": answer}
-                )
+                self._verdict(item, second, False, late=True, metadata={"corrected_output": answer})
             elif chance < 0.29:
                 # The reviewer changes an own verdict: the server keeps the last one only.
                 self.first[-1] = self.first[-1] | {"result": {"label": "approved"}}
@@ -180,5 +179,9 @@ class Reviews:
         if rng.random() < 0.1:
             self.sessions.append(
                 self.sessions[-1]
-                | {"annotator_kind": "LLM", "identifier": "judge-v2", "result": {"label": "success"}}
+                | {
+                    "annotator_kind": "LLM",
+                    "identifier": "judge-v2",
+                    "result": {"label": "success"},
+                }
             )

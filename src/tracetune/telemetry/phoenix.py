@@ -1,0 +1,449 @@
+"""Reads one project of an Arize Phoenix server into a snapshot.
+
+The reading follows ``reference/phoenix.md`` section 4: the project is resolved first, spans come by
+REST in pages over explicit UTC windows, annotations by the ids of every span, and what was read is
+compared with what the server counts.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tracetune.errors import ConfigurationError, DataError, ServerError
+from tracetune.files import canonical_json
+from tracetune.telemetry import snapshot
+from tracetune.telemetry.rest import PhoenixServer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+COUNTS = """
+query ($id: ID!, $range: TimeRange!, $scale: TimeBinScale!) {
+  node(id: $id) { ... on Project {
+    spanCountTimeSeries(timeRange: $range, timeBinConfig: {scale: $scale, utcOffsetMinutes: 0}) {
+      data { timestamp totalCount }
+    } } } }
+"""
+"""What the server holds per hour or minute. This count is not cached by the server, unlike
+``recordCount``, and it does not go through the pages that are being checked."""
+
+ATTEMPTS_PER_WINDOW = 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open time window and the number of spans the server counts in it."""
+
+    start: datetime
+    end: datetime
+    expected: int
+
+
+@dataclass
+class _Reading:
+    """What is gathered while one snapshot is read."""
+
+    server: PhoenixServer
+    project_id: str
+    start: datetime
+    end: datetime
+    span_ids: list[str] = field(default_factory=list)
+    repaired: int = 0
+
+
+class PhoenixProject:
+    """A project of a live Phoenix server; nothing is asked before :meth:`save_snapshot`.
+
+    Args:
+        url: Base address of the server.
+        project: Exact name of the project.
+        api_key: Bearer key, if the server wants one; never shown.
+        timeout: Seconds that one request may take.
+        page_size: Spans per page, at most 1000 (the server's limit).
+        concurrency: Pages that are asked for at the same time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        project: str,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        page_size: int = 1000,
+        concurrency: int = 4,
+    ) -> None:
+        """Creates the handle."""
+        if not 1 <= page_size <= 1000:
+            raise ConfigurationError("page_size must be between 1 and 1000", where="page_size")
+        self.url = url
+        self.project = project
+        self._api_key = api_key
+        self._timeout = timeout
+        self._page_size = page_size
+        self._concurrency = concurrency
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"PhoenixProject({self.project!r})"
+
+    def save_snapshot(
+        self, folder: Path, anchor: str | None = None, read_days: int = 40
+    ) -> snapshot.SnapshotManifest:
+        """Reads [anchor - read_days, anchor) and keeps it in ``folder``.
+
+        Args:
+            folder: Where the snapshot appears, as a whole or not at all.
+            anchor: ISO time with zone; by default the first UTC midnight after the newest span.
+            read_days: Length of the window in days.
+
+        Returns:
+            The manifest of the snapshot.
+
+        Raises:
+            ConfigurationError: If the project does not exist or the anchor has no time zone.
+            ServerError: If the server is down, refuses, or holds another number of spans than
+                its pages gave.
+            DataError: If the project holds no spans in the window.
+        """
+        server = PhoenixServer(self.url, self._api_key, self._timeout)
+        try:
+            project_id = self._resolve(server)
+            end = _moment(anchor) if anchor else self._midnight_after_newest(server, project_id)
+            reading = _Reading(server, project_id, end - timedelta(days=read_days), end)
+            windows = self._windows(reading)
+            total = sum(window.expected for window in windows)
+            if not total:
+                raise DataError(
+                    f"project {self.project!r} holds no spans from {_iso(reading.start)} "
+                    f"to {_iso(end)}",
+                    where=server.address,
+                    remedy="set telemetry.anchor and telemetry.read_days to a time with spans",
+                )
+            with _progress() as progress:
+                task = progress.add_task("spans", total=total)
+                return snapshot.write(
+                    folder,
+                    spans=self._spans(reading, windows, progress, task),
+                    annotations=self._annotations(reading, progress, task),
+                    sessions=self._sessions(reading),
+                    fields=lambda: self._fields(reading),
+                )
+        finally:
+            server.close()
+
+    def _resolve(self, server: PhoenixServer) -> str:
+        """The id of the project. An unknown project is an error, never an empty result."""
+        names: list[str] = []
+        listing = server.pages(
+            "/v1/projects", {"limit": 1000, "include_experiment_projects": "true"}
+        )
+        for projects, _ in listing:
+            for project in projects:
+                if project["name"] == self.project:
+                    return str(project["id"])
+                names.append(project["name"])
+        shown = ", ".join(sorted(names)[:20]) + (" …" if len(names) > 20 else "")
+        raise ConfigurationError(
+            f"the server has no project {self.project!r}; it has: {shown or 'none'}",
+            where=server.address,
+            remedy="set telemetry.project to one of them",
+        )
+
+    def _midnight_after_newest(self, server: PhoenixServer, project_id: str) -> datetime:
+        answer, _ = server.get(
+            f"/v1/projects/{project_id}/spans",
+            {"limit": 1, "sort": "start_time", "order": "desc"},
+        )
+        if not answer["data"]:
+            raise DataError(
+                f"project {self.project!r} holds no spans",
+                where=server.address,
+                remedy="send traces to it first, or set telemetry.project",
+            )
+        newest = _time(answer["data"][0]["start_time"])
+        return newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+    def _windows(self, reading: _Reading) -> list[Window]:
+        """Consecutive windows that cover everything and hold about one page each."""
+        windows: list[Window] = []
+        start, expected = reading.start, 0
+        for moment, count in self._bins(reading, reading.start, reading.end, "HOUR"):
+            bins = [(moment, count)]
+            if count > self._page_size:
+                end = min(moment + timedelta(hours=1), reading.end)
+                bins = self._bins(reading, max(moment, reading.start), end, "MINUTE")
+            for begin, number in bins:
+                if expected and expected + number > self._page_size:
+                    windows.append(Window(start, begin, expected))
+                    start, expected = begin, 0
+                expected += number
+        return [*windows, Window(start, reading.end, expected)]
+
+    def _bins(
+        self, reading: _Reading, start: datetime, end: datetime, scale: str
+    ) -> list[tuple[datetime, int]]:
+        """Spans per hour or minute as the server counts them, in order of time."""
+        data = reading.server.graphql(
+            COUNTS,
+            {
+                "id": reading.project_id,
+                "range": {"start": _iso(start), "end": _iso(end)},
+                "scale": scale,
+            },
+        )
+        points = data["node"]["spanCountTimeSeries"]["data"]
+        counted = ((_time(point["timestamp"]), int(point["totalCount"] or 0)) for point in points)
+        # The first bin may begin before the window, of which only a part is counted.
+        return sorted((max(moment, start), count) for moment, count in counted if count)
+
+    def _spans(
+        self, reading: _Reading, windows: list[Window], progress: Progress, task: TaskID
+    ) -> Iterator[list[Row]]:
+        """Rows of ``spans.parquet``, window by window."""
+        for rows, repaired in self._in_order(lambda w: self._window(reading, w), windows):
+            reading.repaired += repaired
+            reading.span_ids.extend(row["span_id"] for row in rows)
+            progress.advance(task, len(rows))
+            yield rows
+        reading.span_ids.sort()
+        for first, second in zip(reading.span_ids, reading.span_ids[1:], strict=False):
+            if first == second:
+                raise ServerError(f"span {first} came twice", where=self.url, remedy="run again")
+
+    def _window(self, reading: _Reading, window: Window) -> tuple[list[Row], int]:
+        """All spans of a window; read again when more arrived meanwhile."""
+        expected = window.expected
+        for _ in range(ATTEMPTS_PER_WINDOW):
+            rows: list[Row] = []
+            repaired = 0
+            if expected:
+                params = {
+                    "limit": self._page_size,
+                    "sort": "start_time",
+                    "order": "asc",
+                    "start_time": _iso(window.start),
+                    "end_time": _iso(window.end),
+                }
+                path = f"/v1/projects/{reading.project_id}/spans"
+                for page, found in reading.server.pages(path, params):
+                    rows.extend(_span_row(span) for span in page)
+                    repaired += found
+            if len(rows) == expected:
+                rows.sort(key=lambda row: (row["start_time"], row["span_id"]))
+                return rows, repaired
+            bins = self._bins(reading, window.start, window.end, "HOUR")
+            expected = sum(count for _, count in bins)
+        raise ServerError(
+            f"the pages from {_iso(window.start)} to {_iso(window.end)} held {len(rows)} spans, "
+            f"the server counts {expected}",
+            where=reading.server.address,
+            remedy="spans still arrive there: set telemetry.anchor to a moment in the past",
+        )
+
+    def _annotations(
+        self, reading: _Reading, progress: Progress, task: TaskID
+    ) -> Iterator[list[Row]]:
+        """Rows of ``annotations.parquet``: those of every span, notes included."""
+        progress.reset(task, description="annotations", total=len(reading.span_ids))
+        batches = list(_batches(reading.span_ids, self._page_size))
+        path = f"/v1/projects/{reading.project_id}/span_annotations"
+
+        def read(batch: list[str]) -> tuple[list[Row], int]:
+            return self._annotations_of(reading, path, "span", batch)
+
+        for (rows, repaired), batch in zip(self._in_order(read, batches), batches, strict=True):
+            reading.repaired += repaired
+            progress.advance(task, len(batch))
+            yield rows
+
+    def _sessions(self, reading: _Reading) -> Iterator[list[Row]]:
+        """Rows of ``sessions.parquet``: sessions that reach into the window, annotated or not."""
+        times: dict[str, tuple[datetime, datetime]] = {}
+        listing = reading.server.pages(
+            f"/v1/projects/{reading.project_id}/sessions", {"limit": self._page_size}
+        )
+        for page, repaired in listing:
+            reading.repaired += repaired
+            for session in page:
+                start, end = _time(session["start_time"]), _time(session["end_time"])
+                if start < reading.end and end >= reading.start:
+                    times[session["session_id"]] = (start, end)
+        path = f"/v1/projects/{reading.project_id}/session_annotations"
+        for batch in _batches(sorted(times), self._page_size):
+            found, repaired = self._annotations_of(reading, path, "session", batch)
+            reading.repaired += repaired
+            annotated = {row["session_id"] for row in found}
+            bare = [_bare_session(session) for session in batch if session not in annotated]
+            rows = sorted(found + bare, key=lambda row: _annotation_order(row, "session_id"))
+            for row in rows:
+                row["start_time"], row["end_time"] = times[row["session_id"]]
+            yield rows
+
+    def _annotations_of(
+        self, reading: _Reading, path: str, kind: str, owners: list[str]
+    ) -> tuple[list[Row], int]:
+        """All annotations of the given spans or sessions, in the order of the snapshot."""
+        rows: list[Row] = []
+        repaired = 0
+        params = {f"{kind}_ids": owners, "limit": self._page_size * 10}
+        for page, found in reading.server.pages(path, params):
+            rows.extend(_annotation_row(annotation, f"{kind}_id") for annotation in page)
+            repaired += found
+        if len({row["annotation_id"] for row in rows}) != len(rows):
+            raise ServerError(
+                f"an annotation of a {kind} came twice",
+                where=reading.server.address,
+                remedy="run again",
+            )
+        rows.sort(key=lambda row: _annotation_order(row, f"{kind}_id"))
+        return rows, repaired
+
+    def _in_order(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        """Results in the order of the items, with a few requests on the way at a time."""
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            running: deque[Future[Result]] = deque()
+            try:
+                for item in items:
+                    running.append(pool.submit(function, item))
+                    if len(running) > self._concurrency:
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                for future in running:
+                    future.cancel()
+
+    def _fields(self, reading: _Reading) -> dict[str, Any]:
+        return {
+            "project": self.project,
+            "window": {"start": reading.start, "end": reading.end},
+            "anchor": reading.end,
+            "repaired_surrogates": reading.repaired,
+            "server": {"version": reading.server.version, "host": reading.server.host},
+        }
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("Phoenix: {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _batches(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _moment(text: str) -> datetime:
+    """The anchor as an aware time in UTC."""
+    remedy = "write it with its zone, such as 2026-10-01T00:00:00Z"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is not an ISO time", where="telemetry.anchor", remedy=remedy
+        ) from error
+    if moment.tzinfo is None:
+        raise ConfigurationError(
+            f"{text!r} has no time zone", where="telemetry.anchor", remedy=remedy
+        )
+    return moment.astimezone(UTC)
+
+
+def _json(value: Any) -> str:
+    """Canonical JSON; the fast writer first, which refuses whole numbers beyond 64 bits."""
+    import orjson
+
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        return canonical_json(value)
+
+
+def _span_row(span: dict[str, Any]) -> Row:
+    attributes = span["attributes"]
+    session = attributes.get("session.id")
+    texts = {
+        f"{side}_json": _json(attributes.pop(f"{side}.value"))
+        if f"{side}.value" in attributes
+        else None
+        for side in ("input", "output")
+    }
+    return {
+        "span_id": span["context"]["span_id"],
+        "trace_id": span["context"]["trace_id"],
+        "parent_id": span["parent_id"],
+        "name": span["name"],
+        "span_kind": span["span_kind"],
+        "start_time": _time(span["start_time"]),
+        "end_time": _time(span["end_time"]) if span["end_time"] else None,
+        "status_code": span["status_code"],
+        "session_id": (str(session).strip() or None) if session is not None else None,
+        **texts,
+        "attributes_json": _json(attributes),
+    }
+
+
+def _annotation_row(annotation: dict[str, Any], owner: str) -> Row:
+    result = annotation.get("result") or {}
+    score = result.get("score")
+    return {
+        owner: annotation[owner],
+        "annotation_id": _sortable(annotation["id"]),
+        "name": annotation["name"],
+        "annotator_kind": annotation["annotator_kind"],
+        "identifier": annotation["identifier"],
+        "label": result.get("label"),
+        "score": None if score is None else float(score),
+        "explanation": result.get("explanation"),
+        "metadata_json": _json(annotation.get("metadata") or {}),
+        "created_at": _time(annotation["created_at"]),
+        "updated_at": _time(annotation["updated_at"]),
+    }
+
+
+def _bare_session(session: str) -> Row:
+    columns = ("annotation_id", "name", "annotator_kind", "identifier", "label", "score")
+    empty = dict.fromkeys((*columns, "explanation", "metadata_json", "updated_at"))
+    return {"session_id": session, **empty}
+
+
+def _annotation_order(row: Row, owner: str) -> tuple[str, ...]:
+    return tuple(str(row[key] or "") for key in (owner, "name", "identifier", "annotation_id"))
+
+
+def _sortable(annotation_id: str) -> str:
+    """The server's id with its number padded, so that text order is order of creation."""
+    try:
+        kind, number = base64.b64decode(annotation_id, validate=True).decode().split(":")
+        return f"{kind}:{int(number):012d}"
+    except ValueError:
+        return annotation_id
