@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracetune.errors import ConfigurationError, DataError
+from tracetune.files import read_json
 from tracetune.records import Message
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def load_generator(
     *,
     revision: str | None = None,
     threads: int | None = None,
+    weights_sha256: str | None = None,
 ) -> Generator:
     """Loads a base model once, with adapters beside each other on it.
 
@@ -284,10 +286,12 @@ def load_generator(
         adapters: Adapter folders by name; may be empty.
         revision: Revision of a hub model.
         threads: CPU threads; ``None`` leaves the setting of the process alone.
+        weights_sha256: Hash of the base weights. PEFT loads an adapter onto any base of the same
+            shape, so an adapter whose manifest names another hash is refused here.
 
     Raises:
-        DataError: If an adapter folder is incomplete, or its chat template is not the one the
-            other folders have.
+        DataError: If an adapter folder is incomplete, was trained on other base weights, or its
+            chat template is not the one the other folders have.
     """
     import torch
     from peft import PeftModel
@@ -297,7 +301,7 @@ def load_generator(
     if threads is not None:
         torch.set_num_threads(threads)
     for name, folder in adapters.items():
-        _check_adapter(name, folder)
+        _check_adapter(name, folder, weights_sha256)
     tokenizer = _one_tokenizer(base, revision, adapters)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the step has its own
     cuda = torch.cuda.is_available()
@@ -313,7 +317,7 @@ def load_generator(
     return Generator(model, tokenizer, tuple(adapters))
 
 
-def _check_adapter(name: str, folder: Path) -> None:
+def _check_adapter(name: str, folder: Path, weights_sha256: str | None) -> None:
     if name == BASE:
         raise ConfigurationError(
             f"an adapter cannot be called {BASE!r}", remedy="give it another name"
@@ -325,6 +329,17 @@ def _check_adapter(name: str, folder: Path) -> None:
                 where=str(folder),
                 remedy="run the training stage again",
             )
+    manifest = folder / "manifest.json"
+    if weights_sha256 is None or not manifest.is_file():
+        return
+    trained_on = read_json(manifest)["base"]["weights_sha256"]
+    if trained_on != weights_sha256:
+        raise DataError(
+            f"the adapter {name!r} was trained on other base weights ({trained_on[:12]}) than "
+            f"those it would be loaded onto ({weights_sha256[:12]})",
+            where=str(manifest),
+            remedy="train it again on this base model, or choose the base it was trained on",
+        )
 
 
 def _one_tokenizer(base: str | Path, revision: str | None, adapters: Mapping[str, Path]) -> Any:

@@ -20,7 +20,7 @@ from tracetune.evaluation.gate import Gate, decide, unjudged
 from tracetune.evaluation.generate import BASE, Answer, Generator, load_generator
 from tracetune.evaluation.options import EvaluationOptions, OutputSpec
 from tracetune.evaluation.rewards import PairScore, preference_scores
-from tracetune.evaluation.tables import ANSWERS, PAIRS, frame
+from tracetune.evaluation.tables import frame
 from tracetune.evaluation.targets import COMPARISONS, parse_answer
 from tracetune.records import Example, Preference
 
@@ -46,11 +46,12 @@ class Predictions:
 
     Attributes:
         answers: Data frame with the columns of :data:`tracetune.evaluation.tables.ANSWERS`.
-        pairs: Data frame with the columns of :data:`tracetune.evaluation.tables.PAIRS`.
+        rewards: One JSON object per held-out pair: ``row_id``, ``group``, ``policy``,
+            ``reference``, ``beta``, ``chosen_reward`` and ``rejected_reward`` (nats times beta).
     """
 
     answers: Any
-    pairs: Any
+    rewards: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Judgement:
 
 
 def no_predictions() -> Predictions:
-    """Empty tables with the right columns, for runs that have nothing to judge."""
-    return Predictions(frame([], ANSWERS), frame([], PAIRS))
+    """No answers and no rewards, for runs that have nothing to judge."""
+    return Predictions(frame([]), [])
 
 
 def predict(
@@ -77,6 +78,7 @@ def predict(
     rewards: RewardSpec | None,
     output: OutputSpec,
     options: EvaluationOptions,
+    weights_sha256: str | None = None,
 ) -> Predictions:
     """Lets base, adapters and cheap baselines answer the same held-out rows.
 
@@ -90,9 +92,10 @@ def predict(
         rewards: Models that score the pairs.
         output: What a valid answer looks like.
         options: Sizes and limits.
+        weights_sha256: Hash of the base weights; an adapter trained on others is refused.
 
     Returns:
-        The two tables; empty ones if there is no held-out row or no adapter.
+        The answers and rewards; none if there is no held-out row or no adapter.
 
     Raises:
         DataError: If a held-out row has no readable target, or a model folder is incomplete.
@@ -102,7 +105,13 @@ def predict(
     targets = [_target(row, output) for row in test]
     prompts = [row.prompt for row in test]
     with _progress(len(test) * (1 + len(adapters)) + (len(pairs) if rewards else 0)) as advance:
-        generator = load_generator(base, adapters, revision=revision, threads=options.threads)
+        generator = load_generator(
+            base,
+            adapters,
+            revision=revision,
+            threads=options.threads,
+            weights_sha256=weights_sha256,
+        )
         timed = spread(len(test), options.latency_rows)
         answers: dict[str, list[Answer]] = {
             model: generator.answers(
@@ -123,7 +132,7 @@ def predict(
         for model, given in answers.items()
         for row, target, answer in zip(test, targets, given, strict=True)
     ]
-    return Predictions(frame(rows, ANSWERS), frame(scores, PAIRS))
+    return Predictions(frame(rows), scores)
 
 
 def judge(
@@ -136,7 +145,7 @@ def judge(
     """Metrics and verdict of an adapter.
 
     Args:
-        predictions: The tables of :func:`predict`.
+        predictions: What :func:`predict` gave.
         adapter: The adapter to judge: the last one that was trained.
         options: Level, margin, seeds.
         reason: Why there is nothing to judge, if the caller knows (a dry run, a skipped stage).
@@ -151,7 +160,7 @@ def judge(
         empty = {"status": "unjudged", "reason": why, "adapter": adapter, "n": 0}
         return Judgement(empty, unjudged(why, adapter))
     found = figures_of.compute(
-        predictions.answers, predictions.pairs, adapter=adapter, options=options
+        predictions.answers, predictions.rewards, adapter=adapter, options=options
     )
     return Judgement(found, decide(found, options.gate, BASELINES))
 

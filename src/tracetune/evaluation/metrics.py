@@ -247,13 +247,13 @@ def reward_metrics(pairs: Rows, options: EvaluationOptions) -> dict[str, Any] | 
 
 
 def compute(
-    predictions: Any, pairs: Any, *, adapter: str, options: EvaluationOptions
+    predictions: Any, rewards: Rows, *, adapter: str, options: EvaluationOptions
 ) -> dict[str, Any]:
     """All metrics of a run as plain JSON values.
 
     Args:
         predictions: Data frame with the columns of :data:`tracetune.evaluation.tables.ANSWERS`.
-        pairs: Data frame with the columns of :data:`tracetune.evaluation.tables.PAIRS`.
+        rewards: Rewards of held-out pairs, as in :class:`tracetune.evaluation.judge.Predictions`.
         adapter: The adapter to judge; it and ``base`` must be among the models.
         options: Seeds, draws and limits.
 
@@ -287,6 +287,6 @@ def compute(
         },
         "slices": slices(models),
         "examples": examples(models, adapter, options.examples),
-        "rewards": reward_metrics(records(pairs), options),
+        "rewards": reward_metrics(rewards, options),
         "not_shown": list(NOT_SHOWN),
     }

@@ -1,4 +1,4 @@
-"""The two tables of model output: answers on held-out rows, rewards on held-out pairs."""
+"""The table of answers on held-out rows."""
 
 from __future__ import annotations
 
@@ -29,20 +29,9 @@ null, ``latency_ms`` milliseconds alone or null where not measured, ``finish`` s
 or too_long (not answered).
 """
 
-PAIRS: dict[str, str] = {
-    "row_id": "string",
-    "group": "string",
-    "policy": "string",
-    "reference": "string",
-    "beta": "double",
-    "chosen_reward": "double",
-    "rejected_reward": "double",
-}
-"""One row per held-out pair: rewards of the policy relative to the reference (nats times beta)."""
 
-
-def frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
-    """A data frame with exactly these columns and types, also when there are no rows."""
+def frame(rows: list[dict[str, Any]]) -> Any:
+    """A data frame with exactly the columns and types of :data:`ANSWERS`, also without rows."""
     import pyarrow as pa
 
     types = {
@@ -52,5 +41,5 @@ def frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
         "int64": pa.int64(),
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
-    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    schema = pa.schema([(name, types[kind]) for name, kind in ANSWERS.items()])
     return pa.Table.from_pylist(rows, schema=schema).to_pandas()

@@ -1,0 +1,336 @@
+"""Plotly figures of a run: what was kept, how training went, who answers how well.
+
+Each function takes plain JSON values and always gives a figure: where there is nothing to show it
+says so in words, so that a dry run has the same outputs as a full one. Models keep their colour
+from figure to figure.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracetune.evaluation.names import COLOURS, colour, label
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+History = Sequence[Mapping[str, Any]]
+
+_INK = "#222222"
+_GRID = "#e3e3e3"
+_STAGES = {"sft": "SFT", "dpo": "DPO"}
+
+
+def _figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
+    import plotly.graph_objects as go
+
+    text = f"{title}<br><span style='font-size:12px;color:#555555'>{note}</span>" if note else title
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": text, "x": 0, "xref": "paper", "font": {"size": 17}},
+        template="plotly_white",
+        font={"family": "Helvetica, Arial, sans-serif", "size": 13, "color": _INK},
+        height=height,
+        margin={"l": 70, "r": 30, "t": 85, "b": 60},
+        legend={"orientation": "h", "y": -0.2, "x": 0},
+        hovermode="closest",
+    )
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    return figure
+
+
+def nothing(title: str, reason: str) -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = _figure(title, height=180)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=_plain(reason), x=0, y=0.5, xref="paper", yref="paper", showarrow=False
+    )
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text for a figure: Plotly reads a part of HTML, and names may come from data."""
+    return html.escape(text, quote=False)
+
+
+def _series(history: History, key: str) -> tuple[list[int], list[float]]:
+    found = [
+        (int(entry["step"]), float(entry[key]))
+        for entry in history
+        if isinstance(entry.get(key), int | float) and entry.get("step") is not None
+    ]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def loss_curves(histories: Mapping[str, History]) -> go.Figure:
+    """Training and validation loss of each stage over its optimiser steps.
+
+    Args:
+        histories: Log of each trained stage (``sft``, ``dpo``), as in ``history.json``.
+    """
+    from plotly.subplots import make_subplots
+
+    title = "Loss during training"
+    stages = [stage for stage, history in histories.items() if _series(history, "loss")[0]]
+    if not stages:
+        return nothing(title, "No stage was trained.")
+    figure = _figure(title, "cross-entropy for SFT, preference loss for DPO; dashed: validation")
+    grid = make_subplots(
+        rows=1, cols=len(stages), subplot_titles=[_STAGES.get(name, name) for name in stages]
+    )
+    figure = grid.update_layout(figure.layout)
+    for column, stage in enumerate(stages, start=1):
+        for key, words, dash in (
+            ("loss", "training", "solid"),
+            ("eval_loss", "validation", "dash"),
+        ):
+            steps, values = _series(histories[stage], key)
+            if steps:
+                name = f"{_STAGES.get(stage, stage)} {words}"
+                _line(figure, steps, values, name, stage, dash, column)
+        figure.update_xaxes(title_text="optimiser step", rangemode="tozero", col=column)
+        figure.update_yaxes(title_text="loss (nats)", rangemode="tozero", col=column)
+    return _gridded(figure)
+
+
+def reward_curves(history: History) -> go.Figure:
+    """Reward margins and accuracies of DPO over its optimiser steps."""
+    from plotly.subplots import make_subplots
+
+    title = "Rewards during DPO"
+    if not _series(history, "rewards/margins")[0]:
+        return nothing(title, "DPO was not trained.")
+    layout = _figure(
+        title,
+        "reward = beta × log-probability ratio to the reference; dashed: validation pairs",
+    ).layout
+    figure = make_subplots(rows=1, cols=2, subplot_titles=["Margin", "Accuracy"])
+    figure.update_layout(layout)
+    for column, key in ((1, "rewards/margins"), (2, "rewards/accuracies")):
+        for prefix, words, dash in (("", "training", "solid"), ("eval_", "validation", "dash")):
+            steps, values = _series(history, prefix + key)
+            if steps:
+                _line(figure, steps, values, words, "dpo", dash, column, legend=column == 1)
+        figure.update_xaxes(title_text="optimiser step", rangemode="tozero", col=column)
+    figure.update_yaxes(title_text="chosen − rejected (nats × beta)", col=1)
+    figure.update_yaxes(
+        title_text="pairs with chosen ahead", tickformat=".0%", range=[-0.02, 1.04], col=2
+    )
+    return _gridded(figure)
+
+
+def _line(
+    figure: go.Figure,
+    steps: list[int],
+    values: list[float],
+    name: str,
+    model: str,
+    dash: str,
+    column: int,
+    *,
+    legend: bool = True,
+) -> None:
+    figure.add_scatter(
+        x=steps,
+        y=values,
+        name=name,
+        mode="lines+markers" if len(steps) < 40 else "lines",
+        line={"color": colour(model), "dash": dash, "width": 2},
+        marker={"size": 5},
+        legendgroup=name,
+        showlegend=legend,
+        row=1,
+        col=column,
+    )
+
+
+def _gridded(figure: go.Figure) -> go.Figure:
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    return figure
+
+
+def accuracy(metrics: Mapping[str, Any]) -> go.Figure:
+    """Accuracy of each model on all held-out rows, with 95 % Wilson intervals."""
+    title = "Accuracy on held-out rows"
+    if metrics.get("status") != "judged":
+        return nothing(title, _why(metrics))
+    figure = _figure(
+        title,
+        f"{metrics['n']} rows of {metrics['groups']} sessions or traces; bars: 95 % interval",
+        height=120 + 52 * len(metrics["models"]),
+    )
+    for model, found in reversed(_ordered(metrics["models"])):
+        figure.add_bar(
+            x=[found["accuracy"]],
+            y=[label(model)],
+            orientation="h",
+            marker_color=colour(model),
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [found["accuracy_high"] - found["accuracy"]],
+                "arrayminus": [found["accuracy"] - found["accuracy_low"]],
+                "color": _INK,
+                "thickness": 1.2,
+            },
+            text=[f"{found['accuracy']:.1%}"],
+            textposition="inside",
+            insidetextanchor="start",
+            insidetextfont={"color": "white" if model in ("base", "dpo") else _INK},
+            showlegend=False,
+        )
+    figure.update_xaxes(title_text="share of right targets", tickformat=".0%", range=[0, 1])
+    figure.update_layout(margin={"l": 140, "r": 30, "t": 85, "b": 60})
+    return figure
+
+
+def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
+    """Accuracy of each model per target, with the number of rows and 95 % Wilson intervals."""
+    from tracetune.evaluation.statistics import wilson_interval
+
+    title = "Accuracy per agent"
+    if metrics.get("status") != "judged":
+        return nothing(title, _why(metrics))
+    slices = metrics["slices"]
+    models = [model for model, _ in _ordered(metrics["models"])]
+    figure = _figure(
+        title,
+        "n rows per agent; bars: 95 % interval; * fewer than 10 rows",
+        height=150 + (16 * len(models) + 14) * len(slices),
+    )
+    names = [
+        f"{_plain(part['target'])} (n={part['n']}){'*' if part['small'] else ''}" for part in slices
+    ]
+    for model in reversed(models):
+        values = [part["accuracy"][model] for part in slices]
+        intervals = [
+            wilson_interval(part["correct"][model], part["n"]) or (0.0, 1.0) for part in slices
+        ]
+        figure.add_bar(
+            x=values,
+            y=names,
+            orientation="h",
+            name=label(model),
+            marker_color=colour(model),
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - value for value, (_, high) in zip(values, intervals, strict=True)],
+                "arrayminus": [
+                    value - low for value, (low, _) in zip(values, intervals, strict=True)
+                ],
+                "color": "#888888",
+                "thickness": 1,
+                "width": 2,
+            },
+        )
+    figure.update_layout(
+        barmode="group",
+        bargap=0.25,
+        legend={
+            "orientation": "h",
+            "y": 1,
+            "yanchor": "bottom",
+            "x": 0,
+            "traceorder": "reversed",
+        },
+        margin={"l": 170, "r": 30, "t": 110, "b": 60},
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title_text="share of right targets", tickformat=".0%", range=[0, 1])
+    return figure
+
+
+def reliability(metrics: Mapping[str, Any]) -> go.Figure:
+    """How often answers are right against how sure the model was; area of a dot: answers."""
+    title = "Confidence and truth"
+    if metrics.get("status") != "judged":
+        return nothing(title, _why(metrics))
+    figure = _figure(
+        title, "answers in ten bins of confidence; on the dotted line confidence is honest"
+    )
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"dash": "dot", "color": "#888888"},
+        name="honest",
+        hoverinfo="skip",
+    )
+    for model, found in _ordered(metrics["models"]):
+        parts = found["reliability"]
+        # The majority class states one confidence for all rows: a single dot tells nothing here.
+        if not parts or model == "majority":
+            continue
+        figure.add_scatter(
+            x=[part["confidence"] for part in parts],
+            y=[part["accuracy"] for part in parts],
+            mode="markers+lines",
+            name=f"{label(model)} (ECE {found['ece']:.3f})",
+            line={"color": colour(model), "width": 1},
+            marker={
+                "color": colour(model),
+                "size": [6 + 34 * (part["n"] / found["n"]) ** 0.5 for part in parts],
+                "opacity": 0.75,
+            },
+            customdata=[part["n"] for part in parts],
+            hovertemplate="confidence %{x:.2f}, right %{y:.0%}, %{customdata} answers",
+        )
+    figure.update_xaxes(title_text="mean confidence of the answers", range=[-0.03, 1.05])
+    figure.update_yaxes(title_text="share of right targets", tickformat=".0%", range=[-0.05, 1.08])
+    return figure
+
+
+def funnel(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """From spans read to rows kept: what is left after each step, and why the rest went.
+
+    Args:
+        steps: In order; each with ``step``, ``count`` (what is left) and ``reason`` (why some were
+            left out there, or empty).
+    """
+    import plotly.graph_objects as go
+
+    title = "From spans to rows"
+    if not steps:
+        return nothing(title, "Nothing was read.")
+    layout = _figure(
+        title, "what is left after each step (spans, at the end rows)", height=130 + 40 * len(steps)
+    ).layout
+    first = max(1, steps[0]["count"])
+    figure = go.Figure(
+        go.Bar(
+            x=[step["count"] for step in steps],
+            y=[_plain(str(step["step"])) for step in steps],
+            orientation="h",
+            marker_color=COLOURS["dpo"],
+            text=[f"{step['count']:,}  ({step['count'] / first:.1%})" for step in steps],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[_plain(str(step.get("reason") or "")) for step in steps],
+            hovertemplate="%{y}: %{x:,}<br>%{customdata}<extra></extra>",
+        ),
+        layout=layout,
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_xaxes(title_text="count", rangemode="tozero")
+    figure.update_layout(margin={"l": 180, "r": 110, "t": 85, "b": 60})
+    return figure
+
+
+def _ordered(models: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Models in the order of the palette; unknown ones last."""
+    order = list(COLOURS)
+    return sorted(
+        models.items(),
+        key=lambda item: order.index(item[0]) if item[0] in order else len(order),
+    )
+
+
+def _why(metrics: Mapping[str, Any]) -> str:
+    return f"Not judged: {metrics.get('reason', 'nothing to judge')}."

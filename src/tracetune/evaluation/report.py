@@ -1,0 +1,213 @@
+"""The report of a run as one HTML page, and the few lines a person reads at its end.
+
+The page needs no network: plotly.js is inside, once, and a content policy in the page forbids any
+other source. Every text is escaped by the template; figures travel as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracetune.evaluation.gate import Gate
+from tracetune.evaluation.metrics import smallest_effect
+from tracetune.evaluation.names import COLOURS, label, p_value, percent, points
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Facts = list[tuple[str, str]]
+
+PROMPT_CHARACTERS = 400
+"""Longer texts are cut in the examples; the predictions hold them whole."""
+
+_NOT_IN_PREFLIGHT = {"gates", "dropped_rows", "method"}
+
+EXAMPLE_KINDS = {
+    "wins": "Won: the adapter is right, the base is not",
+    "losses": "Lost: the base is right, the adapter is not",
+    "nearest_better": "The adapter is wrong, the nearest neighbour is right",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContext:
+    """Everything the page shows.
+
+    Attributes:
+        title: Heading, for example ``dpo: routing agent``.
+        tenant: Tenant of the run.
+        name: What was trained.
+        metrics: As :func:`tracetune.evaluation.judge.judge` gives them.
+        gate: The verdict.
+        figures: Figures by a short name, in the order they are shown.
+        funnel: Steps with ``step``, ``count`` and ``reason``.
+        counts: Rows per split by kind, for example ``{"examples": {"train": 700, "test": 110}}``.
+        preflight: Preflight report by stage, as JSON values.
+        made_with: How the run was made: nested names and values (hashes, versions, seeds).
+        notes: Sentences shown below the verdict, for example the estimate of a dry run.
+    """
+
+    title: str
+    tenant: str
+    name: str
+    metrics: Mapping[str, Any]
+    gate: Gate
+    figures: Mapping[str, go.Figure]
+    funnel: Sequence[Mapping[str, Any]]
+    counts: Mapping[str, Mapping[str, int]]
+    preflight: Mapping[str, Mapping[str, Any]]
+    made_with: Mapping[str, Any]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def render(context: ReportContext) -> str:
+    """The page as HTML text."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tracetune.evaluation", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, points=points, label=label, p_value=p_value, number=number, cut=cut
+    )
+    order = [*COLOURS, *sorted(set(context.metrics.get("models", {})) - set(COLOURS))]
+    return environment.get_template("report.html.j2").render(
+        c=context,
+        judged=context.metrics["status"] == "judged",
+        models=[model for model in order if model in context.metrics.get("models", {})],
+        plotly_js=get_plotlyjs(),
+        figures=[(key, figure_json(figure)) for key, figure in context.figures.items()],
+        example_kinds=EXAMPLE_KINDS,
+        effect=_effect_words(context.metrics, context.counts),
+        splits=sorted(
+            {split for counts in context.counts.values() for split in counts}, key=_place
+        ),
+        preflight={stage: _preflight(found) for stage, found in context.preflight.items()},
+        made_with=facts(context.made_with),
+    )
+
+
+def figure_json(figure: go.Figure) -> str:
+    """A figure as JSON that can stand inside a script element."""
+    text: str = figure.to_json()
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def facts(value: Any, prefix: str = "") -> Facts:
+    """Nested names and values as flat lines ``a.b: value``; empty ones are left out."""
+    if isinstance(value, Mapping):
+        return [line for key, inner in value.items() for line in facts(inner, f"{prefix}.{key}")]
+    if value is None or value == [] or value == "":
+        return []
+    if isinstance(value, list | tuple):
+        text = ", ".join(number(item) for item in value)
+    else:
+        text = number(value)
+    return [(prefix.removeprefix("."), text)]
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A value for people: dash for none, thousands separated, floats rounded."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}" if abs(value) >= 10**-digits or value == 0 else f"{value:.2g}"
+    return str(value)
+
+
+def cut(text: str | None, length: int = PROMPT_CHARACTERS) -> str:
+    """A text, shortened with an ellipsis if it is long."""
+    if text is None:
+        return "–"
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def _place(split: str) -> tuple[int, str]:
+    order = ("train", "validation", "test", "dropped")
+    return (order.index(split) if split in order else len(order), split)
+
+
+def _preflight(report: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {key: value for key, value in report.items() if key not in _NOT_IN_PREFLIGHT}
+    words = [(key.replace("_", " "), text) for key, text in facts(shown)]
+    return {"facts": words, "gates": list(report.get("gates", []))}
+
+
+def _effect_words(
+    metrics: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]], alpha: float = 0.05
+) -> str:
+    """What the size of the test set allows to see, before and after the judgement."""
+    n = metrics["n"] or counts.get("examples", {}).get("test", 0)
+    alpha = metrics.get("alpha", alpha)
+    least = smallest_effect(n, alpha)
+    if least is None:
+        return f"{n} held-out rows are too few to show any difference at p < {alpha:g}."
+    words = (
+        f"With {n} held-out rows the smallest improvement that can reach p < {alpha:g} is "
+        f"{least * 100:.1f} points: every row on which the models differ would have to be won."
+    )
+    if metrics["status"] == "judged":
+        against = metrics["comparisons"]["base"]
+        noticed = against["smallest_effect_80"]
+        if noticed is not None:
+            words += (
+                f" As often as adapter and base differ here ({against['wins'] + against['losses']} "
+                f"rows), a true improvement of {noticed * 100:.1f} points would be noticed four "
+                "times out of five."
+            )
+    return words
+
+
+def summary_lines(
+    metrics: Mapping[str, Any],
+    gate: Gate,
+    counts: Mapping[str, Mapping[str, int]],
+    report_path: str | Path,
+) -> list[str]:
+    """The lines a run ends with.
+
+    Args:
+        metrics: Metrics of the run.
+        gate: Its verdict.
+        counts: Rows per split by kind.
+        report_path: Where the page lies.
+    """
+    used = "; ".join(
+        f"{kind} " + ", ".join(f"{counts[kind][split]} {split}" for split in splits)
+        for kind in counts
+        if (splits := sorted(counts[kind], key=_place))
+    )
+    lines = [f"Rows     {used or 'none'}"]
+    if metrics["status"] == "judged":
+        adapter = metrics["adapter"]
+        models = metrics["models"]
+        against = metrics["comparisons"]["base"]
+        cheap = max(
+            (model for model in ("majority", "nearest") if model in models),
+            key=lambda model: models[model]["accuracy"],
+        )
+        lines += [
+            f"Accuracy {label('base')} {_with_interval(models['base'])}, "
+            f"{label(adapter)} {_with_interval(models[adapter])}, "
+            f"{label(cheap)} {percent(models[cheap]['accuracy'])}",
+            f"         {points(against['difference'])} on {metrics['n']} held-out rows "
+            f"({against['wins']} won, {against['losses']} lost, {p_value(against['p'])})",
+        ]
+    return [*lines, f"Verdict  {gate.verdict}", f"Report   {report_path}"]
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    low, high = found["accuracy_low"] * 100, found["accuracy_high"] * 100
+    return f"{percent(found['accuracy'])} [{low:.0f}–{high:.0f}]"
