@@ -107,10 +107,13 @@ class PhoenixServer:
             f":{parts.port}" if parts.port else ""
         )
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        if self.host in ("127.0.0.1", "localhost", "::1"):
+        local = self.host in ("127.0.0.1", "localhost", "::1")
+        if local:
             # Compression costs the server more than the loopback interface does.
             headers["accept-encoding"] = "identity"
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._client = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout, trust_env=not local
+        )
         self.version = "unknown"
         self._timeout = timeout
         self._stop = threading.Event()
