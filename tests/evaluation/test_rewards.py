@@ -59,6 +59,4 @@ def test_a_model_has_no_reward_relative_to_itself(generator: Generator) -> None:
 def test_a_pair_that_does_not_fit_is_named(generator: Generator) -> None:
     pair = preference("rain " * 400, "weather", "mail", 9)
     with pytest.raises(DataError, match=pair.id):
-        preference_scores(
-            generator, [pair], policy="dpo", reference=BASE, beta=0.1, batch_size=1
-        )
+        preference_scores(generator, [pair], policy="dpo", reference=BASE, beta=0.1, batch_size=1)

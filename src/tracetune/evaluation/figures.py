@@ -29,17 +29,24 @@ def _figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
     text = f"{title}<br><span style='font-size:12px;color:#555555'>{note}</span>" if note else title
     figure = go.Figure()
     figure.update_layout(
-        title={"text": text, "x": 0, "xref": "paper", "font": {"size": 17}},
+        title={
+            "text": text,
+            "font": {"size": 17},
+            "x": 0,
+            "xref": "paper",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 14},
+        },
         template="plotly_white",
         font={"family": "Helvetica, Arial, sans-serif", "size": 13, "color": _INK},
         height=height,
-        margin={"l": 70, "r": 30, "t": 85, "b": 60},
-        legend={"orientation": "h", "y": -0.2, "x": 0},
+        margin={"l": 70, "r": 30, "t": 80, "b": 60},
+        legend={"orientation": "h", "y": -0.2, "x": 0, "traceorder": "normal"},
         hovermode="closest",
     )
-    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-    return figure
+    return _gridded(figure)
 
 
 def nothing(title: str, reason: str) -> go.Figure:
@@ -83,7 +90,7 @@ def loss_curves(histories: Mapping[str, History]) -> go.Figure:
     grid = make_subplots(
         rows=1, cols=len(stages), subplot_titles=[_STAGES.get(name, name) for name in stages]
     )
-    figure = grid.update_layout(figure.layout)
+    figure = grid.update_layout(figure.layout).update_layout(margin_t=105, height=440)
     for column, stage in enumerate(stages, start=1):
         for key, words, dash in (
             ("loss", "training", "solid"),
@@ -110,7 +117,7 @@ def reward_curves(history: History) -> go.Figure:
         "reward = beta × log-probability ratio to the reference; dashed: validation pairs",
     ).layout
     figure = make_subplots(rows=1, cols=2, subplot_titles=["Margin", "Accuracy"])
-    figure.update_layout(layout)
+    figure.update_layout(layout).update_layout(margin_t=105, height=440)
     for column, key in ((1, "rewards/margins"), (2, "rewards/accuracies")):
         for prefix, words, dash in (("", "training", "solid"), ("eval_", "validation", "dash")):
             steps, values = _series(history, prefix + key)
@@ -151,7 +158,7 @@ def _line(
 
 def _gridded(figure: go.Figure) -> go.Figure:
     figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID, ticklabelstandoff=6)
     return figure
 
 
@@ -186,7 +193,7 @@ def accuracy(metrics: Mapping[str, Any]) -> go.Figure:
             showlegend=False,
         )
     figure.update_xaxes(title_text="share of right targets", tickformat=".0%", range=[0, 1])
-    figure.update_layout(margin={"l": 140, "r": 30, "t": 85, "b": 60})
+    figure.update_layout(margin={"l": 140, "r": 30, "t": 80, "b": 60})
     return figure
 
 
@@ -207,7 +214,7 @@ def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
     names = [
         f"{_plain(part['target'])} (n={part['n']}){'*' if part['small'] else ''}" for part in slices
     ]
-    for model in reversed(models):
+    for model in models:
         values = [part["accuracy"][model] for part in slices]
         intervals = [
             wilson_interval(part["correct"][model], part["n"]) or (0.0, 1.0) for part in slices
@@ -238,7 +245,6 @@ def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
             "y": 1,
             "yanchor": "bottom",
             "x": 0,
-            "traceorder": "reversed",
         },
         margin={"l": 170, "r": 30, "t": 110, "b": 60},
     )
@@ -271,9 +277,8 @@ def reliability(metrics: Mapping[str, Any]) -> go.Figure:
         figure.add_scatter(
             x=[part["confidence"] for part in parts],
             y=[part["accuracy"] for part in parts],
-            mode="markers+lines",
+            mode="markers",
             name=f"{label(model)} (ECE {found['ece']:.3f})",
-            line={"color": colour(model), "width": 1},
             marker={
                 "color": colour(model),
                 "size": [6 + 34 * (part["n"] / found["n"]) ** 0.5 for part in parts],
@@ -288,11 +293,11 @@ def reliability(metrics: Mapping[str, Any]) -> go.Figure:
 
 
 def funnel(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """From spans read to rows kept: what is left after each step, and why the rest went.
+    """From spans read to rows kept: what is left after each step, and what went there.
 
     Args:
-        steps: In order; each with ``step``, ``count`` (what is left) and ``reason`` (why some were
-            left out there, or empty).
+        steps: In order; each with ``step``, ``count`` (what is left), ``dropped`` (what went) and
+            ``reason`` (why, in words; empty for the first).
     """
     import plotly.graph_objects as go
 
@@ -300,27 +305,68 @@ def funnel(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
     if not steps:
         return nothing(title, "Nothing was read.")
     layout = _figure(
-        title, "what is left after each step (spans, at the end rows)", height=130 + 40 * len(steps)
+        title,
+        "spans left after each step; grey: left out there, with the reason's name",
+        height=130 + 40 * len(steps),
     ).layout
-    first = max(1, steps[0]["count"])
-    figure = go.Figure(
-        go.Bar(
-            x=[step["count"] for step in steps],
-            y=[_plain(str(step["step"])) for step in steps],
-            orientation="h",
-            marker_color=COLOURS["dpo"],
-            text=[f"{step['count']:,}  ({step['count'] / first:.1%})" for step in steps],
-            textposition="outside",
-            cliponaxis=False,
-            customdata=[_plain(str(step.get("reason") or "")) for step in steps],
-            hovertemplate="%{y}: %{x:,}<br>%{customdata}<extra></extra>",
-        ),
-        layout=layout,
+    names = [_plain(str(step["step"])) for step in steps]
+    words = [_plain(str(step["reason"])) for step in steps]
+    left = go.Bar(
+        x=[step["count"] for step in steps],
+        y=names,
+        orientation="h",
+        name="left",
+        marker_color=COLOURS["dpo"],
+        customdata=words,
+        hovertemplate="%{y}: %{x:,} left<extra></extra>",
     )
+    gone = go.Bar(
+        x=[step["dropped"] for step in steps],
+        y=names,
+        orientation="h",
+        name="left out",
+        marker_color="#c9c9c9",
+        text=[_funnel_text(step) for step in steps],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=words,
+        hovertemplate="%{x:,} left out: %{customdata}<extra></extra>",
+    )
+    figure = go.Figure([left, gone], layout=layout)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_xaxes(title_text="count", rangemode="tozero")
-    figure.update_layout(margin={"l": 180, "r": 110, "t": 85, "b": 60})
+    figure.update_xaxes(title_text="spans", rangemode="tozero", automargin=True)
+    figure.update_layout(
+        barmode="stack", showlegend=False, margin={"l": 180, "r": 130, "t": 80, "b": 60}
+    )
     return figure
+
+
+def _funnel_text(step: Mapping[str, Any]) -> str:
+    left = f"{step['count']:,}"
+    return f"{left} (−{step['dropped']:,})" if step["dropped"] else left
+
+
+def funnel_steps(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a funnel report that left something out, from "read" on.
+
+    Args:
+        funnel: The report: ``read`` and ``steps`` of ``reason``, ``meaning``, ``dropped`` and
+            ``remaining``.
+    """
+    first = {"step": "read", "count": funnel["read"], "dropped": 0, "reason": ""}
+    return [
+        first,
+        *(
+            {
+                "step": step["reason"].replace("_", " "),
+                "count": step["remaining"],
+                "dropped": step["dropped"],
+                "reason": step["meaning"],
+            }
+            for step in funnel["steps"]
+            if step["dropped"]
+        ),
+    ]
 
 
 def _ordered(models: Mapping[str, Any]) -> list[tuple[str, Any]]:

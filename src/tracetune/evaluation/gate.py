@@ -115,7 +115,7 @@ def _verdict(adapter: str, checks: list[Check], gain: float, p: float, n: int) -
     failed = [check for check in checks if not check.passed]
     if not failed:
         return (
-            f"Promote: the {label(adapter)} is {points(gain)} better than the base on {n} "
+            f"Promote: the {label(adapter)} is {gain * 100:.1f} points better than the base on {n} "
             f"held-out rows ({p_value(p)}) and holds against the cheap baselines."
         )
     return (

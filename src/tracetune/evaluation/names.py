@@ -42,6 +42,14 @@ def points(difference: float | None) -> str:
     return "–" if difference is None else f"{difference * 100:+.1f} points"
 
 
+def span(low: float | None, high: float | None, digits: int = 1) -> str:
+    """An interval of shares or of their differences, in per cent or points."""
+    if low is None or high is None:
+        return "–"
+    sign = "+" if low < 0 else ""
+    return f"[{low * 100:{sign}.{digits}f} to {high * 100:{sign}.{digits}f}]"
+
+
 def p_value(p: float) -> str:
     """A p-value as it stands in a sentence."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"

@@ -49,11 +49,12 @@ class EvaluationOptions(Options):
 
 
 class OutputSpec(Options):
-    """What a valid answer of the agent looks like: a JSON object that names one known target."""
+    """What a valid answer of the agent looks like: a JSON object that names one target."""
 
     target: tuple[str, ...] = Field(
         min_length=1, description="fields that may hold the target; the first with a string wins"
     )
     known: tuple[str, ...] = Field(
-        min_length=1, description="targets that exist; any other answer is impossible"
+        default=(),
+        description="targets that exist, any other answer is impossible; empty: all names count",
     )

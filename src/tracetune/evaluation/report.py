@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracetune.evaluation.gate import Gate
 from tracetune.evaluation.metrics import smallest_effect
-from tracetune.evaluation.names import COLOURS, label, p_value, percent, points
+from tracetune.evaluation.names import COLOURS, label, p_value, percent, points, span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,7 +43,7 @@ class ReportContext:
         metrics: As :func:`tracetune.evaluation.judge.judge` gives them.
         gate: The verdict.
         figures: Figures by a short name, in the order they are shown.
-        funnel: Steps with ``step``, ``count`` and ``reason``.
+        funnel: Steps as :func:`tracetune.evaluation.figures.funnel_steps` gives them.
         counts: Rows per split by kind, for example ``{"examples": {"train": 700, "test": 110}}``.
         preflight: Preflight report by stage, as JSON values.
         made_with: How the run was made: nested names and values (hashes, versions, seeds).
@@ -76,7 +76,7 @@ def render(context: ReportContext) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, label=label, p_value=p_value, number=number, cut=cut
+        percent=percent, points=points, label=label, span=span, number=number, cut=cut
     )
     order = [*COLOURS, *sorted(set(context.metrics.get("models", {})) - set(COLOURS))]
     return environment.get_template("report.html.j2").render(
@@ -86,6 +86,7 @@ def render(context: ReportContext) -> str:
         plotly_js=get_plotlyjs(),
         figures=[(key, figure_json(figure)) for key, figure in context.figures.items()],
         example_kinds=EXAMPLE_KINDS,
+        verdict=_verdict(context.gate),
         effect=_effect_words(context.metrics, context.counts),
         splits=sorted(
             {split for counts in context.counts.values() for split in counts}, key=_place
@@ -132,6 +133,16 @@ def cut(text: str | None, length: int = PROMPT_CHARACTERS) -> str:
     if text is None:
         return "–"
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def _verdict(gate: Gate) -> tuple[str, str, str]:
+    """Class of the box, its heading, and the rest of the sentence."""
+    if gate.status == "unjudged":
+        kind, heading = "unjudged", "Not judged"
+    else:
+        kind, heading = ("yes", "Promote") if gate.promote else ("no", "Do not promote")
+    rest = gate.verdict.removeprefix(heading).lstrip(": ")
+    return kind, heading, rest[:1].upper() + rest[1:]
 
 
 def _place(split: str) -> tuple[int, str]:
@@ -209,5 +220,4 @@ def summary_lines(
 
 
 def _with_interval(found: Mapping[str, Any]) -> str:
-    low, high = found["accuracy_low"] * 100, found["accuracy_high"] * 100
-    return f"{percent(found['accuracy'])} [{low:.0f}–{high:.0f}]"
+    return f"{percent(found['accuracy'])} {span(found['accuracy_low'], found['accuracy_high'], 0)}"

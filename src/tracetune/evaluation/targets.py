@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from tracetune.evaluation.options import OutputSpec
 
 Comparison = Literal["exact"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ def parse_answer(text: str, output: OutputSpec) -> ParsedAnswer:
     for field in output.target:
         found = value.get(field)
         if isinstance(found, str) and found.strip():
-            target = found.strip()
-            return ParsedAnswer(valid_json=True, target=target, known=target in output.known)
+            # An escaped lone surrogate is valid JSON but no text that a file could hold.
+            target = _SURROGATE.sub("\ufffd", found.strip())
+            known = not output.known or target in output.known
+            return ParsedAnswer(valid_json=True, target=target, known=known)
     return ParsedAnswer(valid_json=True, target=None, known=False)
 
 
