@@ -1,0 +1,1 @@
+"""Telemetry: spans and annotations in, checked rows out (source document 003)."""

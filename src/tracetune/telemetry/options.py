@@ -1,0 +1,204 @@
+"""Parameters of telemetry: which spans count, who decides, how long the windows are.
+
+The defaults are those of the sample project and of source document 003 as corrected in
+``docs/telemetry-rules.md``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _parse_moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write for example 2026-03-01T00:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def _moment(text: str) -> str:
+    _parse_moment(text)
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+def _label(text: str) -> str:
+    return _not_blank(text).strip().lower()
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError(f"a name stands there twice: {list(names)}")
+    return names
+
+
+Name = Annotated[str, AfterValidator(_not_blank)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Options(BaseModel):
+    """Base of the parameter models: immutable, unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpanOptions(Options):
+    """Which spans are units of training."""
+
+    name: Name = Field("routing_agent", description="Exact name of the span.")
+    kind: Name = Field("AGENT", description="Span kind; compared without regard to case.")
+
+
+class TurnOptions(Options):
+    """Which root spans are the turns of a conversation."""
+
+    name: Name = Field("chat_turn", description="Exact name of the root span of one turn.")
+
+
+class OutputOptions(Options):
+    """What a valid output of the agent looks like."""
+
+    target: Names = Field(
+        ("agent", "recommended_agent"),
+        description="Fields of the JSON output; the first that holds a string is the target.",
+    )
+    known: Annotated[tuple[Name, ...], AfterValidator(_distinct)] = Field(
+        (),
+        description="Agents that exist. An answer that names another one is never taught. "
+        "Empty: every name is accepted.",
+    )
+
+
+class LabelOptions(Options):
+    """Labels that are verdicts, compared stripped and in lower case."""
+
+    approved: Annotated[str, AfterValidator(_label)] = Field("approved", description="Good.")
+    rejected: Annotated[str, AfterValidator(_label)] = Field("rejected", description="Bad.")
+
+    @model_validator(mode="after")
+    def _differ(self) -> LabelOptions:
+        if self.approved == self.rejected:
+            raise ValueError(f"approved and rejected are the same label {self.approved!r}")
+        return self
+
+
+class VerdictOptions(Options):
+    """Which annotations decide."""
+
+    names: Names = Field(
+        ("human_approval",), description="Names of the annotations that are approvals."
+    )
+    kinds: Names = Field(
+        ("HUMAN",), description="Annotator kinds that decide: HUMAN, LLM, CODE; any case."
+    )
+    labels: LabelOptions = Field(LabelOptions(), description="Labels that are verdicts.")
+    threshold: float = Field(
+        0.5, description="Without a label: a score of at least this approves, below it rejects."
+    )
+    correction_key: Name = Field(
+        "corrected_output", description="Metadata key: what the span should have said."
+    )
+    rejected_key: Name = Field(
+        "rejected_output", description="Metadata key: another answer that was rejected."
+    )
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> VerdictOptions:
+        if self.correction_key == self.rejected_key:
+            raise ValueError(f"correction_key and rejected_key are both {self.rejected_key!r}")
+        return self
+
+
+class WindowOptions(Options):
+    """Half-open windows on the start time of a span, counted back from the anchor (UTC)."""
+
+    train_days: int = Field(
+        30, ge=1, le=3650, description="Training starts this many days before the anchor."
+    )
+    test_days: int = Field(
+        7, ge=1, le=3649, description="Test starts this many days before the anchor."
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> WindowOptions:
+        if self.test_days >= self.train_days:
+            raise ValueError(
+                f"test_days ({self.test_days}) must be smaller than train_days "
+                f"({self.train_days}): training is what lies before the test window"
+            )
+        return self
+
+
+class Windows(Options):
+    """The windows of one run: train = [train_start, test_start), test = [test_start, end)."""
+
+    train_start: datetime
+    test_start: datetime
+    end: datetime
+
+
+class TelemetryOptions(Options):
+    """Everything that decides which telemetry becomes which rows.
+
+    The key of the server is not here: it belongs to ``conf/local/credentials.yml``.
+    """
+
+    source: Literal["snapshot", "phoenix"] = Field(
+        "snapshot", description="Read the kept snapshot, or a live Phoenix server first."
+    )
+    url: Name = Field(
+        "http://127.0.0.1:6006", description="Address of the Phoenix server; used by phoenix only."
+    )
+    project: Name = Field("demo", description="Name of the Phoenix project.")
+    anchor: Annotated[str, AfterValidator(_moment)] | None = Field(
+        None,
+        description="End of the test window (ISO time with zone). None: the first UTC midnight "
+        "after the newest span, as written in the snapshot.",
+    )
+    read_days: int = Field(
+        40, ge=1, le=3650, description="Days before the anchor that are read from the server."
+    )
+    agent_type: Literal["routing"] = Field("routing", description="What kind of agent it is.")
+    span: SpanOptions = Field(SpanOptions(), description="Which spans are units.")
+    turn_span: TurnOptions = Field(TurnOptions(), description="Which spans are turns.")
+    instruction: Name = Field(
+        "Route the request to the agent that should answer it. "
+        'Reply with one JSON object: {"agent": "<name>"}.',
+        description="System turn of every row.",
+    )
+    output: OutputOptions = Field(OutputOptions(), description="Schema of the agent's output.")
+    verdicts: VerdictOptions = Field(VerdictOptions(), description="Which annotations decide.")
+    max_chars: int = Field(
+        20_000, ge=1, description="Longest prompt or output that is used, in characters."
+    )
+    windows: WindowOptions = Field(WindowOptions(), description="Training and test windows.")
+
+    @model_validator(mode="after")
+    def _read_covers_windows(self) -> TelemetryOptions:
+        if self.read_days < self.windows.train_days:
+            raise ValueError(
+                f"read_days ({self.read_days}) is smaller than windows.train_days "
+                f"({self.windows.train_days}): part of the training window would not be read"
+            )
+        return self
+
+    def windows_at(self, anchor: datetime | str) -> Windows:
+        """The windows for a snapshot with this anchor time.
+
+        Args:
+            anchor: ``anchor`` of the snapshot manifest; aware, or ISO text with a zone.
+        """
+        moment = _parse_moment(anchor if isinstance(anchor, str) else anchor.isoformat())
+        return Windows(
+            train_start=moment - timedelta(days=self.windows.train_days),
+            test_start=moment - timedelta(days=self.windows.test_days),
+            end=moment,
+        )

@@ -1,0 +1,303 @@
+"""Row rules: what one annotated span teaches, and if nothing, why not.
+
+Plain Python over one span at a time, in the order in which ``docs/telemetry-rules.md`` tells it.
+Nothing here reads a file, knows a window or looks at another span.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import numbers
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from tracetune.files import canonical_json
+from tracetune.telemetry.options import TelemetryOptions
+
+SHAPE_DROPS = ("malformed", "too_long", "not_human", "no_verdict")
+"""Reasons asked first, in this order."""
+TEACHING_DROPS = ("invalid_correction", "identical_pair", "rejected_only", "unknown_target")
+"""Reasons that follow from what people decided."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One approval annotation, with its verdict as :mod:`~tracetune.telemetry.tables` read it."""
+
+    annotation_id: str
+    human: bool
+    verdict: Literal["approved", "rejected"] | None
+    updated_at: datetime | None
+    explanation: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def decides(self) -> bool:
+        """True if a person gave a verdict with it."""
+        return self.human and self.verdict is not None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedSpan:
+    """One unit with the values of its attributes, of whatever type they came."""
+
+    status_code: str | None
+    prompt: Any
+    output: Any
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A valid output of a routing agent."""
+
+    value: dict[str, Any]
+    target: str
+
+    @property
+    def canonical(self) -> str:
+        """Sorted keys, no white space: equal outputs give equal text."""
+        return canonical_json(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A better and a worse answer; the worse one may be text that is no valid output."""
+
+    chosen: Output
+    rejected: Output | str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a span teaches.
+
+    Attributes:
+        drop: Why it teaches nothing, else None.
+        prompt: What the agent was asked.
+        own: The span's own output; rows follow its order of keys.
+        answer: The SFT target; every span that is not dropped has one.
+        answer_source: ``own`` output of the span, or ``corrected`` by a person.
+        pairs: Preference pairs, at most one per rejected text.
+    """
+
+    drop: str | None = None
+    prompt: str = ""
+    own: Output | None = None
+    answer: Output | None = None
+    answer_source: Literal["own", "corrected"] = "own"
+    pairs: tuple[Pair, ...] = ()
+
+
+def present(value: Any) -> Any:
+    """``value``, or None for everything that means "missing": NaN, NaT, pandas.NA, blank text.
+
+    It comes before every truth test, because NaN is truthy and prints as the text "nan".
+    """
+    if value is None or isinstance(value, str):
+        return value if value and value.strip() else None
+    if type(value).__name__ in {"NAType", "NaTType"}:
+        return None
+    scalar = isinstance(value, numbers.Number) or type(value).__name__ == "datetime64"
+    if scalar and value != value:
+        return None
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value in ``text``.
+
+    Lone surrogates written as escapes become U+FFFD, since they have no UTF-8 form.
+
+    Raises:
+        ValueError: If it is no JSON, holds NaN or infinity, or is nested deeper than 64 levels.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number[:30]} does not fit a float")
+        return value
+
+    try:
+        return _clean(json.loads(text, parse_constant=refuse, parse_float=finite))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_clean(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item, depth + 1) for key, item in value.items()}
+    return value
+
+
+def parse_output(raw: Any, options: TelemetryOptions) -> Output | None:
+    """A valid output of the agent: a JSON object whose target field holds a non-blank string.
+
+    Args:
+        raw: Text of one JSON object, or the object itself (metadata may hold either).
+        options: Target fields and longest text.
+
+    Returns:
+        None if it is anything else, or longer than ``max_chars``.
+    """
+    raw = present(raw)
+    try:
+        if isinstance(raw, str) and len(raw) <= options.max_chars:
+            raw = parse_json(raw)
+        elif isinstance(raw, Mapping):
+            raw = _clean(raw)
+            if len(canonical_json(raw)) > options.max_chars:
+                return None
+    except ValueError:
+        return None
+    if not isinstance(raw, dict):
+        return None
+    target = target_of(raw, options)
+    return None if target is None else Output(raw, target)
+
+
+def target_of(value: Mapping[str, Any], options: TelemetryOptions) -> str | None:
+    """The first target field of an output that holds a non-blank string."""
+    for name in options.output.target:
+        target = present(value.get(name))
+        if isinstance(target, str):
+            return target
+    return None
+
+
+def recency(annotation: Annotation) -> tuple[datetime, int, str]:
+    """Sort key, most recent last: time of update, then the server's running number.
+
+    Phoenix ids are base64 of ``SpanAnnotation:<number>``; as text 9 would come after 10.
+    """
+    moment = annotation.updated_at or datetime.min.replace(tzinfo=UTC)
+    try:
+        plain = base64.b64decode(annotation.annotation_id, validate=True).decode("ascii")
+        number = int(plain.rpartition(":")[2])
+    except (binascii.Error, ValueError):
+        number = -1
+    return moment, number, annotation.annotation_id
+
+
+def _check_shape(span: AnnotatedSpan, options: TelemetryOptions) -> str | None:
+    prompt, output = present(span.prompt), present(span.output)
+    if (present(span.status_code) or "").strip().upper() == "ERROR":
+        return "malformed"
+    if not isinstance(prompt, str) or not isinstance(output, str):
+        return "malformed"
+    # An output too long to be used is still read here: a long text that is no JSON is malformed.
+    unlimited = options.model_copy(update={"max_chars": max(len(output), options.max_chars)})
+    if parse_output(output, unlimited) is None:
+        return "malformed"
+    if max(len(prompt), len(output)) > options.max_chars:
+        return "too_long"
+    if not any(annotation.human for annotation in span.annotations):
+        return "not_human"
+    if not any(annotation.decides for annotation in span.annotations):
+        return "no_verdict"
+    return None
+
+
+def _correction(
+    deciding: list[Annotation], options: TelemetryOptions
+) -> tuple[Output | None, bool]:
+    """The most recent valid correction, and whether one was tried that is no valid output.
+
+    ``deciding`` comes most recent first. The correction key is a statement: if it cannot be read,
+    the span's own output is known to be wrong. An explanation is free text that may happen to be
+    an output.
+    """
+    failed = False
+    for annotation in deciding:
+        stated = present(annotation.metadata.get(options.verdicts.correction_key))
+        if stated is not None:
+            correction = parse_output(stated, options)
+            if correction is not None and _is_known(correction, options):
+                return correction, failed
+            failed = True
+            continue
+        correction = parse_output(annotation.explanation, options)
+        if correction is not None and _is_known(correction, options):
+            return correction, failed
+    return None, failed
+
+
+def _is_known(output: Output, options: TelemetryOptions) -> bool:
+    return not options.output.known or output.target in options.output.known
+
+
+def _rejected_texts(rejecting: list[Annotation], options: TelemetryOptions) -> list[Output | str]:
+    """Other answers that people rejected, most recent first, each once."""
+    texts: dict[str, Output | str] = {}
+    for annotation in rejecting:
+        raw = present(annotation.metadata.get(options.verdicts.rejected_key))
+        parsed = parse_output(raw, options)
+        if isinstance(raw, Mapping) and parsed is None:
+            raw = canonical_json(raw)
+        if parsed is not None:
+            texts.setdefault(parsed.canonical, parsed)
+        elif isinstance(raw, str) and len(raw) <= options.max_chars:
+            text = _SURROGATE.sub("\ufffd", raw.strip())
+            texts.setdefault(text, text)
+    return list(texts.values())
+
+
+def decide(span: AnnotatedSpan, options: TelemetryOptions) -> Decision:
+    """What one span with an approval annotation teaches.
+
+    Args:
+        span: The span with all its approval annotations.
+        options: Schema, limits and keys.
+
+    Returns:
+        A decision with a drop reason, or with an answer and up to one pair per rejected text.
+    """
+    drop = _check_shape(span, options)
+    if drop is not None:
+        return Decision(drop=drop)
+
+    own = parse_output(span.output, options)
+    assert own is not None  # _check_shape has parsed it
+    deciding = sorted((a for a in span.annotations if a.decides), key=recency, reverse=True)
+    approved = any(annotation.verdict == "approved" for annotation in deciding)
+    rejecting = [annotation for annotation in deciding if annotation.verdict == "rejected"]
+
+    correction, failed = _correction(deciding, options)
+    if correction is not None:
+        if correction.canonical == own.canonical:
+            return Decision(drop="identical_pair")
+        pairs = (Pair(correction, own),) if rejecting else ()
+        return Decision(None, span.prompt, own, correction, "corrected", pairs)
+    if failed:
+        return Decision(drop="invalid_correction")
+    if not approved:
+        return Decision(drop="rejected_only")
+
+    if rejecting:
+        texts = _rejected_texts(rejecting, options)
+        if not texts or any(isinstance(t, Output) and t.canonical == own.canonical for t in texts):
+            return Decision(drop="identical_pair")
+    else:
+        texts = []
+    if not _is_known(own, options):
+        return Decision(drop="unknown_target")
+    return Decision(None, span.prompt, own, own, "own", tuple(Pair(own, text) for text in texts))
