@@ -146,9 +146,7 @@ def funnel() -> dict[str, Any]:
     steps = []
     for reason, meaning, dropped in drops:
         left -= dropped
-        steps.append(
-            {"reason": reason, "meaning": meaning, "dropped": dropped, "remaining": left}
-        )
+        steps.append({"reason": reason, "meaning": meaning, "dropped": dropped, "remaining": left})
     return {"read": 3400, "steps": steps, "examples": left}
 
 

@@ -88,7 +88,10 @@ def loss_curves(histories: Mapping[str, History]) -> go.Figure:
         return nothing(title, "No stage was trained.")
     figure = _figure(title, "cross-entropy for SFT, preference loss for DPO; dashed: validation")
     grid = make_subplots(
-        rows=1, cols=len(stages), subplot_titles=[_STAGES.get(name, name) for name in stages]
+        rows=1,
+        horizontal_spacing=0.14,
+        cols=len(stages),
+        subplot_titles=[_STAGES.get(name, name) for name in stages],
     )
     figure = grid.update_layout(figure.layout).update_layout(margin_t=105, height=440)
     for column, stage in enumerate(stages, start=1):
@@ -116,7 +119,9 @@ def reward_curves(history: History) -> go.Figure:
         title,
         "reward = beta × log-probability ratio to the reference; dashed: validation pairs",
     ).layout
-    figure = make_subplots(rows=1, cols=2, subplot_titles=["Margin", "Accuracy"])
+    figure = make_subplots(
+        rows=1, horizontal_spacing=0.14, cols=2, subplot_titles=["Margin", "Accuracy"]
+    )
     figure.update_layout(layout).update_layout(margin_t=105, height=440)
     for column, key in ((1, "rewards/margins"), (2, "rewards/accuracies")):
         for prefix, words, dash in (("", "training", "solid"), ("eval_", "validation", "dash")):

@@ -84,7 +84,10 @@ def render(context: ReportContext) -> str:
         judged=context.metrics["status"] == "judged",
         models=[model for model in order if model in context.metrics.get("models", {})],
         plotly_js=get_plotlyjs(),
-        figures=[(key, figure_json(figure)) for key, figure in context.figures.items()],
+        figures=[
+            (key, figure_json(figure)) for key, figure in context.figures.items() if figure.data
+        ],
+        empty_figures=[_why_empty(f) for f in context.figures.values() if not f.data],
         example_kinds=EXAMPLE_KINDS,
         verdict=_verdict(context.gate),
         effect=_effect_words(context.metrics, context.counts),
@@ -100,6 +103,13 @@ def figure_json(figure: go.Figure) -> str:
     """A figure as JSON that can stand inside a script element."""
     text: str = figure.to_json()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _why_empty(figure: go.Figure) -> tuple[str, str]:
+    """Title of a figure without data, and the reason it gives."""
+    import html
+
+    return figure.layout.title.text, html.unescape(figure.layout.annotations[0].text)
 
 
 def facts(value: Any, prefix: str = "") -> Facts:
