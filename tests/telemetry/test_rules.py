@@ -139,12 +139,21 @@ DECISIONS = [
     # corrections
     ([note("approved", corrected_output=FIXED)], ("refunds", "corrected", [])),
     ([note("rejected", corrected_output=FIXED)], ("refunds", "corrected", ["billing"])),
-    ([note("rejected", corrected_output={"agent": "refunds"})], ("refunds", "corrected", ["billing"])),
-    ([note("rejected"), note("approved", corrected_output=FIXED)], ("refunds", "corrected", ["billing"])),
+    (
+        [note("rejected", corrected_output={"agent": "refunds"})],
+        ("refunds", "corrected", ["billing"]),
+    ),
+    (
+        [note("rejected"), note("approved", corrected_output=FIXED)],
+        ("refunds", "corrected", ["billing"]),
+    ),
     ([note("rejected", explanation=FIXED)], ("refunds", "corrected", ["billing"])),
     ([note("rejected", explanation="it should be refunds")], "rejected_only"),
     ([note("approved", explanation="fine")], ("billing", "own", [])),
-    ([note("rejected", corrected_output=" ", explanation=FIXED)], ("refunds", "corrected", ["billing"])),
+    (
+        [note("rejected", corrected_output=" ", explanation=FIXED)],
+        ("refunds", "corrected", ["billing"]),
+    ),
     ([note("rejected", corrected_output=math.nan)], "rejected_only"),
     # the same as the output, whatever the white space and the order of keys
     ([note("rejected", corrected_output='{"confidence":0.9,"agent":"billing"}')], "identical_pair"),
@@ -184,7 +193,7 @@ DECISIONS = [
         [note("rejected", rejected_output='{"agent":"sales"}', corrected_output=FIXED)],
         ("refunds", "corrected", ["billing"]),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("notes", "expected"), DECISIONS)

@@ -1,0 +1,368 @@
+"""The one authority on train, validation and test.
+
+A manifest says for every row on which side it is and, if it was dropped, why. Rows that belong
+together (same group, or nearly the same text) are never divided. Nothing depends on the order in
+which rows come.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tracetune.errors import DataError
+from tracetune.files import sha256_json
+from tracetune.near import Shingles, near_pairs, shingles
+from tracetune.records import Example, Preference, Split, UtcTime
+
+PromptRow = Example | Preference
+AnyRow = TypeVar("AnyRow", Example, Preference)
+
+VALIDATION_ABOVE = 100
+"""Up to this many training rows (of the larger kind) none are set aside (source document 003)."""
+_SHOWN = 5
+
+
+class SplitOptions(BaseModel):
+    """How rows are divided."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation_share: float = Field(
+        0.1, ge=0, lt=1, description="Share of the training rows set aside for validation."
+    )
+    near_duplicate: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity from which two prompts are the same."
+    )
+    shingle: int = Field(3, ge=1, description="Words per shingle.")
+
+
+class Place(BaseModel):
+    """Where one row went.
+
+    Attributes:
+        split: Its side.
+        reason: Why it was dropped: ``same_session`` or ``near_test``; else None.
+        group: The unit it must not be separated from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: Split
+    reason: Literal["same_session", "near_test"] | None = None
+    group: str
+
+
+class SplitManifest(BaseModel):
+    """Every row of one (tenant, name, pipeline) and its side.
+
+    Attributes:
+        format: Version of this document.
+        method: ``time`` (telemetry) or ``hash`` (data without time).
+        seed: Seed of the draw.
+        options: How rows were divided.
+        test_start: Cut-off of the method ``time``, else None.
+        counts: Rows by kind (``sft``, ``pair``) and side.
+        dropped: Dropped rows by kind and reason.
+        rows: Row id → place.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    method: Literal["time", "hash"]
+    seed: int
+    options: SplitOptions
+    test_start: UtcTime | None
+    counts: dict[str, dict[str, int]]
+    dropped: dict[str, dict[str, int]]
+    rows: dict[str, Place]
+
+    def place(self, row_id: str) -> Place:
+        """Where a row went.
+
+        Raises:
+            DataError: If the manifest does not know it.
+        """
+        try:
+            return self.rows[row_id]
+        except KeyError:
+            raise DataError(
+                "the split manifest does not know this row",
+                where=f"row {row_id}",
+                remedy="rows and manifest come from different runs; run the pipeline anew",
+            ) from None
+
+    def select(self, rows: Iterable[AnyRow], split: Split) -> list[AnyRow]:
+        """The rows of one side, in the order given."""
+        return [row for row in rows if self.place(row.id).split == split]
+
+    def count(self, kind: str, split: Split) -> int:
+        """How many rows of a kind (``sft``, ``pair``) are on a side."""
+        return self.counts.get(kind, {}).get(split, 0)
+
+
+def assign_by_time(
+    rows: Sequence[PromptRow],
+    *,
+    test_start: datetime,
+    test_groups: Collection[str],
+    options: SplitOptions,
+    seed: int,
+) -> SplitManifest:
+    """Divides rows by a cut-off time and by group; the test side wins.
+
+    Rows from ``test_start`` on are test rows. Of the earlier ones a row is dropped if its group
+    reaches into the test window (``same_session``) or if its prompt is nearly that of a test row
+    (``near_test``). From the rest a validation set is drawn in whole clusters of groups and
+    near-duplicates, if there are more than 100 rows.
+
+    Args:
+        rows: Examples and preferences together; both share one manifest.
+        test_start: Start of the test window (aware).
+        test_groups: Groups known to reach into the test window, also where no test row says so.
+        options: Shares and thresholds.
+        seed: Seed of the validation draw.
+
+    Raises:
+        DataError: If a row id stands twice or a row has no time.
+    """
+    _check_ids(rows)
+    timeless = [row.id for row in rows if row.provenance.created_at is None]
+    if timeless:
+        raise DataError(f"no time to divide by: {_some(timeless)}", where="provenance.created_at")
+    tested = [row for row in rows if _time(row) >= test_start]
+    groups = {row.provenance.group for row in tested} | set(test_groups)
+    places: dict[str, Place] = {row.id: _place(row, "test") for row in tested}
+
+    earlier = []
+    for row in rows:
+        if row.id in places:
+            continue
+        if row.provenance.group in groups:
+            places[row.id] = _place(row, "dropped", "same_session")
+        else:
+            earlier.append(row)
+    near = _near_between(earlier, tested, options)
+    places |= {row.id: _place(row, "dropped", "near_test") for row in earlier if row.id in near}
+    training = [row for row in earlier if row.id not in near]
+    places |= _draw(training, {"validation": _validation_share(training, options)}, options, seed)
+    return _manifest("time", places, options, seed, test_start)
+
+
+def assign_by_hash(
+    rows: Sequence[PromptRow], *, test_share: float, options: SplitOptions, seed: int
+) -> SplitManifest:
+    """Divides rows that have no time: whole clusters, in the order of a seeded hash.
+
+    Clusters are groups and near-duplicates joined. The first clusters fill the test side, the next
+    the validation side (if more than 100 rows are left), the rest is training.
+
+    Args:
+        rows: Examples and preferences together.
+        test_share: Share of all rows that is held out, in (0, 1).
+        options: Shares and thresholds.
+        seed: Seed of the hash.
+
+    Raises:
+        DataError: If a row id stands twice.
+    """
+    _check_ids(rows)
+    left = round(len(rows) * (1 - test_share))
+    share = options.validation_share if left > VALIDATION_ABOVE else 0.0
+    shares = {"test": test_share, "validation": share * (1 - test_share)}
+    return _manifest("hash", _draw(rows, shares, options, seed), options, seed, None)
+
+
+def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
+    """Checks a manifest against the rows, from nothing but the rows.
+
+    Between test and training or validation, and between validation and training, no group, no
+    content and no near-duplicate may be shared; by time, nothing may be trained on from the test
+    window.
+
+    Raises:
+        DataError: If anything overlaps or a row is missing; the message names the rows.
+    """
+    _check_ids(rows)
+    unknown = sorted(set(manifest.rows) - {row.id for row in rows})
+    if unknown:
+        raise DataError(f"the manifest knows rows that do not exist: {_some(unknown)}")
+    sides: dict[Split, list[PromptRow]] = defaultdict(list)
+    for row in rows:
+        sides[manifest.place(row.id).split].append(row)
+    late = [
+        row.id
+        for row in (*sides["train"], *sides["validation"])
+        if manifest.test_start is not None and _time(row) >= manifest.test_start
+    ]
+    if late:
+        raise _overlap("start in the test window but are not test rows", late)
+
+    fitted = [*sides["train"], *sides["validation"]]
+    for name, one, other in (
+        ("test", fitted, sides["test"]),
+        ("validation", sides["train"], sides["validation"]),
+    ):
+        held_groups = {row.provenance.group for row in other}
+        held_contents = {row.provenance.content_hash for row in other}
+        same_group = [row.id for row in one if row.provenance.group in held_groups]
+        same_content = [row.id for row in one if row.provenance.content_hash in held_contents]
+        near = sorted(_near_between(one, other, manifest.options))
+        for what, found in (
+            ("share a group", same_group),
+            ("have the content", same_content),
+            ("are near-duplicates", near),
+        ):
+            if found:
+                raise _overlap(f"{what} of a {name} row", found)
+
+
+def _overlap(what: str, ids: list[str]) -> DataError:
+    return DataError(
+        f"{len(ids)} training or validation rows {what}: {_some(ids)}",
+        where="split manifest",
+        remedy="the manifest was changed or belongs to other rows; run the pipeline from the start",
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    shown = ", ".join(sorted(ids)[:_SHOWN])
+    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
+def _check_ids(rows: Sequence[PromptRow]) -> None:
+    seen: set[str] = set()
+    twice = [row.id for row in rows if row.id in seen or seen.add(row.id)]  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"row ids stand twice: {_some(twice)}", where="rows")
+
+
+def _time(row: PromptRow) -> datetime:
+    assert row.provenance.created_at is not None
+    return row.provenance.created_at
+
+
+def _place(
+    row: PromptRow, split: Split, reason: Literal["same_session", "near_test"] | None = None
+) -> Place:
+    return Place(split=split, reason=reason, group=row.provenance.group)
+
+
+def _kind(row_id: str) -> str:
+    return row_id.partition("-")[0]
+
+
+def _shingles(row: PromptRow, options: SplitOptions) -> Shingles:
+    """Of what the user said; the instruction is the same in every row."""
+    text = "\n".join(message.content for message in row.prompt if message.role == "user")
+    return shingles(text, options.shingle)
+
+
+def _near_between(
+    rows: Sequence[PromptRow], held: Sequence[PromptRow], options: SplitOptions
+) -> set[str]:
+    """Ids of those ``rows`` whose prompt is nearly that of one of ``held``."""
+    held_sets = {_shingles(row, options) for row in held}
+    ids: dict[Shingles, list[str]] = defaultdict(list)
+    for row in rows:
+        ids[_shingles(row, options)].append(row.id)
+    found = set(ids) & held_sets
+    sets = [*(ids.keys() - held_sets), *held_sets]
+    cut = len(sets) - len(held_sets)
+
+    def wanted(i: int, j: int) -> bool:
+        return i < cut <= j and sets[i] not in found
+
+    for i, _ in near_pairs(sets, options.near_duplicate, wanted):
+        found.add(sets[i])
+    return {row_id for near in found for row_id in ids[near]}
+
+
+def _clusters(rows: Sequence[PromptRow], options: SplitOptions) -> list[list[str]]:
+    """Row ids that must stay together: by group, and by near-duplicates, joined."""
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        parent[root(i)] = root(first.setdefault(row.provenance.group, i))
+    same: dict[Shingles, int] = {}
+    for i, row in enumerate(rows):
+        parent[root(i)] = root(same.setdefault(_shingles(row, options), i))
+    at = list(same.values())
+
+    def apart(i: int, j: int) -> bool:
+        return root(at[i]) != root(at[j])
+
+    for i, j in near_pairs(list(same), options.near_duplicate, apart):
+        parent[root(at[i])] = root(at[j])
+    clusters: dict[int, list[str]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        clusters[root(i)].append(row.id)
+    return [sorted(ids) for ids in clusters.values()]
+
+
+def _validation_share(rows: Sequence[PromptRow], options: SplitOptions) -> float:
+    kinds: dict[str, int] = defaultdict(int)
+    for row in rows:
+        kinds[_kind(row.id)] += 1
+    return options.validation_share if max(kinds.values(), default=0) > VALIDATION_ABOVE else 0.0
+
+
+def _draw(
+    rows: Sequence[PromptRow], shares: Mapping[str, float], options: SplitOptions, seed: int
+) -> dict[str, Place]:
+    """Fills each side with whole clusters up to its share, in the order of a seeded hash.
+
+    A cluster that would overfill a side is passed over; what no side takes is training.
+    """
+    by_id = {row.id: row for row in rows}
+    clusters = sorted(_clusters(rows, options), key=lambda ids: sha256_json([seed, ids[0]]))
+    split_of: dict[str, Split] = {}
+    for name, share in shares.items():
+        side: Split = "test" if name == "test" else "validation"
+        room = round(share * len(rows))
+        for ids in clusters:
+            if ids[0] not in split_of and len(ids) <= room:
+                room -= len(ids)
+                split_of |= dict.fromkeys(ids, side)
+    return {row_id: _place(row, split_of.get(row_id, "train")) for row_id, row in by_id.items()}
+
+
+def _manifest(
+    method: Literal["time", "hash"],
+    places: Mapping[str, Place],
+    options: SplitOptions,
+    seed: int,
+    test_start: datetime | None,
+) -> SplitManifest:
+    counts: dict[str, dict[str, int]] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    for row_id in sorted(places):
+        place, kind = places[row_id], _kind(row_id)
+        sides = counts.setdefault(
+            kind, dict.fromkeys(("train", "validation", "test", "dropped"), 0)
+        )
+        reasons = dropped.setdefault(kind, {"same_session": 0, "near_test": 0})
+        sides[place.split] += 1
+        if place.reason is not None:
+            reasons[place.reason] += 1
+    return SplitManifest(
+        method=method,
+        seed=seed,
+        options=options,
+        test_start=test_start,
+        counts=counts,
+        dropped=dropped,
+        rows={row_id: places[row_id] for row_id in sorted(places)},
+    )
