@@ -32,7 +32,6 @@ def run(tiny: Tiny, rows: list[Example], output: OutputSpec, **more: Any) -> Pre
     return predict(
         **{
             "base": tiny.base,
-            "revision": None,
             "adapters": tiny.adapters,
             "train": rows,
             "test": rows,
@@ -146,7 +145,7 @@ def test_baselines_never_see_held_out_rows(tiny: Tiny, output: OutputSpec) -> No
 
 @pytest.mark.parametrize(
     ("n", "count", "expected"),
-    [(10, 5, [0, 2, 4, 6, 8]), (3, 5, [0, 1, 2]), (0, 5, [0]), (4, 0, [])],
+    [(10, 5, [0, 2, 4, 6, 8]), (3, 5, [0, 1, 2]), (0, 5, []), (4, 0, [])],
 )
 def test_spread(n: int, count: int, expected: list[int]) -> None:
     assert spread(n, count) == expected

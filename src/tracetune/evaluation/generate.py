@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,7 +274,6 @@ def load_generator(
     base: str | Path,
     adapters: Mapping[str, Path],
     *,
-    revision: str | None = None,
     threads: int | None = None,
     weights_sha256: str | None = None,
 ) -> Generator:
@@ -282,9 +282,8 @@ def load_generator(
     On a GPU the weights keep the number format of the checkpoint; on a CPU they are float32.
 
     Args:
-        base: Folder or hub id of the base model.
+        base: Folder of the base model.
         adapters: Adapter folders by name; may be empty.
-        revision: Revision of a hub model.
         threads: CPU threads; ``None`` leaves the setting of the process alone.
         weights_sha256: Hash of the base weights. PEFT loads an adapter onto any base of the same
             shape, so an adapter whose manifest names another hash is refused here.
@@ -302,18 +301,21 @@ def load_generator(
         torch.set_num_threads(threads)
     for name, folder in adapters.items():
         _check_adapter(name, folder, weights_sha256)
-    tokenizer = _one_tokenizer(base, revision, adapters)
+    tokenizer = _one_tokenizer(base, adapters)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the step has its own
     cuda = torch.cuda.is_available()
     model: Any = AutoModelForCausalLM.from_pretrained(
-        str(base), revision=revision, dtype="auto" if cuda else torch.float32
+        str(base), local_files_only=True, dtype="auto" if cuda else torch.float32
     )
     model = model.to("cuda" if cuda else "cpu")
-    for number, (name, folder) in enumerate(adapters.items()):
-        if number == 0:
-            model = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-        else:
-            model.load_adapter(str(folder), adapter_name=name)
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5.23 by a name that has a new one.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        for number, (name, folder) in enumerate(adapters.items()):
+            if number == 0:
+                model = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+            else:
+                model.load_adapter(str(folder), adapter_name=name)
     return Generator(model, tokenizer, tuple(adapters))
 
 
@@ -342,13 +344,13 @@ def _check_adapter(name: str, folder: Path, weights_sha256: str | None) -> None:
         )
 
 
-def _one_tokenizer(base: str | Path, revision: str | None, adapters: Mapping[str, Path]) -> Any:
+def _one_tokenizer(base: str | Path, adapters: Mapping[str, Path]) -> Any:
     """The tokenizer of the newest adapter, else of the base; all that exist must render alike."""
     from transformers import AutoTokenizer
 
     folders = [path for path in adapters.values() if (path / "tokenizer_config.json").is_file()]
-    loaded = [AutoTokenizer.from_pretrained(str(path)) for path in folders]
-    of_base = AutoTokenizer.from_pretrained(str(base), revision=revision)
+    loaded = [AutoTokenizer.from_pretrained(str(path), local_files_only=True) for path in folders]
+    of_base = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     if of_base.chat_template:
         loaded.insert(0, of_base)
         folders.insert(0, Path(base))

@@ -70,7 +70,6 @@ def no_predictions() -> Predictions:
 def predict(
     *,
     base: str | Path,
-    revision: str | None,
     adapters: Mapping[str, Path],
     train: Sequence[Example],
     test: Sequence[Example],
@@ -83,8 +82,7 @@ def predict(
     """Lets base, adapters and cheap baselines answer the same held-out rows.
 
     Args:
-        base: Folder or hub id of the base model.
-        revision: Its revision, for a hub model.
+        base: Folder of the base model.
         adapters: Trained adapter folders by name (``sft``, ``dpo``); each is relative to the base.
         train: Training rows; only the cheap baselines learn from them.
         test: Held-out rows.
@@ -108,7 +106,6 @@ def predict(
         generator = load_generator(
             base,
             adapters,
-            revision=revision,
             threads=options.threads,
             weights_sha256=weights_sha256,
         )
@@ -167,7 +164,7 @@ def judge(
 
 def spread(n: int, count: int) -> list[int]:
     """Positions of ``count`` rows spread evenly over ``n``; all of them if there are fewer."""
-    return sorted({place * n // count for place in range(count)}) if count else []
+    return sorted({place * n // count for place in range(count)}) if n and count else []
 
 
 def _target(row: Example, output: OutputSpec) -> str:

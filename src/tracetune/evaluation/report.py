@@ -195,7 +195,7 @@ def summary_lines(
     metrics: Mapping[str, Any],
     gate: Gate,
     counts: Mapping[str, Mapping[str, int]],
-    report_path: str | Path,
+    report_path: str | Path | None = None,
 ) -> list[str]:
     """The lines a run ends with.
 
@@ -203,7 +203,7 @@ def summary_lines(
         metrics: Metrics of the run.
         gate: Its verdict.
         counts: Rows per split by kind.
-        report_path: Where the page lies.
+        report_path: Where the page lies, if the caller knows.
     """
     used = "; ".join(
         f"{kind} " + ", ".join(f"{counts[kind][split]} {split}" for split in splits)
@@ -226,7 +226,8 @@ def summary_lines(
             f"         {points(against['difference'])} on {metrics['n']} held-out rows "
             f"({against['wins']} won, {against['losses']} lost, {p_value(against['p'])})",
         ]
-    return [*lines, f"Verdict  {gate.verdict}", f"Report   {report_path}"]
+    lines.append(f"Verdict  {gate.verdict}")
+    return lines if report_path is None else [*lines, f"Report   {report_path}"]
 
 
 def _with_interval(found: Mapping[str, Any]) -> str:

@@ -27,7 +27,10 @@ def mcnemar_exact(b: int, c: int) -> float:
     n = b + c
     if n == 0:
         return 1.0
-    tail = sum(math.comb(n, k) for k in range(min(b, c) + 1))
+    tail = term = 1
+    for k in range(min(b, c)):
+        term = term * (n - k) // (k + 1)  # C(n, k + 1) from C(n, k), without rounding
+        tail += term
     p: float = 2 * tail / 2**n
     return min(1.0, p)
 
