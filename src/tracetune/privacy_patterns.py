@@ -43,8 +43,8 @@ _EMAIL = re.compile(
     r"(?<![\w.+'-])[\w.+'-]++(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_][\w-]{0,22}[^\W\d_]"
 )
 _CARD = re.compile(
-    r"(?<![\w.-])(?:\d{13,19}|\d{4}([ .-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ .-])\d{6}\2\d{4,5})"
-    r"(?![\w-])"
+    r"(?<!\w)(?<!\d[.-])"
+    r"(?:\d{13,19}|\d{4}([ .-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ .-])\d{6}\2\d{4,5})(?![\w-])"
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{1,4}){3,8}(?![A-Za-z0-9])")
 _KEY = re.compile(
@@ -82,12 +82,15 @@ _PHONE_WORD = re.compile(
     r"(?i)\b(?:telephone|phone|telefon|tel|call|mobile|fax|sms|whatsapp|reach|ring|dial)\b"
     r"(?:\s+(?:number|no|nr|me|us|him|her|them|back|is|at|on|under))*[:.#=]?\s*[\"'(+]{0,2}$"
 )
+# Not in the middle of a longer number, a decimal or an id.
+_FRESH = r"(?<!\w)(?<!\d[.-])"
+_PHONE_PLUS = re.compile(r"\+[ (]{0,2}[1-9](?:[ ().\-/]{0,3}\d){6,18}")
+_PHONE_00 = re.compile(rf"{_FRESH}00[1-9](?:[ ().\-/]{{0,2}}\d){{7,18}}")
 _PHONE_US = re.compile(
-    r"(?<![\w.-])(?:\+?1[ .-]?)?"
-    r"(?:\(\d{3}\) ?\d{3}[ .-]|\d{3}([.-])\d{3}\1|[2-9]\d{2} [2-9]\d{2} )\d{4}(?![\w-])"
+    rf"{_FRESH}(?:\+?1[ .-]?)?(?:\(\d{{3}}\) ?\d{{3}}[ .-]|\d{{3}}([.-])\d{{3}}\1"
+    r"|[2-9]\d{2} [2-9]\d{2} )\d{4}(?!\d|-\d)"
 )
-_PHONE_LOOSE = re.compile(r"(?<![\w.-])\(?\d(?:[ ().\-/]{0,2}\d){6,14}(?![\w-])")
-_PHONE_00 = re.compile(r"(?<![\w.-])00[1-9](?:[ ().\-/]{0,2}\d){7,14}(?![\w-])")
+_PHONE_LOOSE = re.compile(rf"{_FRESH}\(?\d(?:[ ().\-/]{{0,2}}\d){{6,14}}(?!\d)")
 
 
 def detect(text: str) -> Iterator[Finding]:
@@ -258,21 +261,33 @@ def is_iban(text: str) -> bool:
 
 def _find_phones(text: str) -> Iterator[Finding]:
     """International numbers, US numbers as people write them, others behind a word like "call"."""
+    for pattern, trunk in ((_PHONE_PLUS, 1), (_PHONE_00, 2)):
+        for match in pattern.finditer(text):
+            for end in _number_ends(match):
+                if _is_phone("+" + text[match.start() + trunk : end], strict=trunk == 2):
+                    yield Finding(match.start(), end, "PHONE")
+                    break
+    for match in _PHONE_US.finditer(text):
+        yield Finding(match.start(), match.end(), "PHONE")
+    for match in _PHONE_LOOSE.finditer(text):
+        if _PHONE_WORD.search(text[max(0, match.start() - 50) : match.start()]):
+            yield Finding(match.start(), match.end(), "PHONE")
+
+
+def _number_ends(match: re.Match[str]) -> Iterator[int]:
+    """The end, then the ends of shorter groups: the next number in the text may be part of it."""
+    yield match.end()
+    for offset in range(len(match[0]) - 1, 6, -1):
+        if not match[0][offset].isdigit() and match[0][offset - 1].isdigit():
+            yield match.start() + offset
+
+
+def _is_phone(text: str, *, strict: bool) -> bool:
     import phonenumbers
 
-    if "+" in text or "\uff0b" in text:
-        possible = phonenumbers.Leniency.POSSIBLE
-        for match in phonenumbers.PhoneNumberMatcher(text, None, leniency=possible):
-            yield Finding(match.start, match.end, "PHONE")
-    for found in _PHONE_US.finditer(text):
-        yield Finding(found.start(), found.end(), "PHONE")
-    for found in _PHONE_00.finditer(text):
-        try:
-            number = phonenumbers.parse("+" + found[0][2:], None)
-        except phonenumbers.NumberParseException:
-            continue
-        if phonenumbers.is_valid_number(number):
-            yield Finding(found.start(), found.end(), "PHONE")
-    for found in _PHONE_LOOSE.finditer(text):
-        if _PHONE_WORD.search(text[max(0, found.start() - 50) : found.start()]):
-            yield Finding(found.start(), found.end(), "PHONE")
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        return False
+    check = phonenumbers.is_valid_number if strict else phonenumbers.is_possible_number
+    return bool(check(number))
