@@ -7,7 +7,6 @@ compared with what the server counts.
 
 from __future__ import annotations
 
-import base64
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracetune.errors import ConfigurationError, DataError, ServerError
-from tracetune.files import canonical_json
 from tracetune.telemetry import snapshot
+from tracetune.telemetry.phoenix_rows import (
+    Row,
+    annotation_order,
+    annotation_row,
+    bare_session,
+    span_row,
+    utc_time,
+)
 from tracetune.telemetry.rest import PhoenixServer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-Row = dict[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -171,7 +176,7 @@ class PhoenixProject:
                 where=server.address,
                 remedy="send traces to it first, or set telemetry.project",
             )
-        newest = _time(answer["data"][0]["start_time"])
+        newest = utc_time(answer["data"][0]["start_time"])
         return newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
     def _windows(self, reading: _Reading) -> list[Window]:
@@ -203,7 +208,9 @@ class PhoenixProject:
             },
         )
         points = data["node"]["spanCountTimeSeries"]["data"]
-        counted = ((_time(point["timestamp"]), int(point["totalCount"] or 0)) for point in points)
+        counted = (
+            (utc_time(point["timestamp"]), int(point["totalCount"] or 0)) for point in points
+        )
         # The first bin may begin before the window, of which only a part is counted.
         return sorted((max(moment, start), count) for moment, count in counted if count)
 
@@ -211,7 +218,9 @@ class PhoenixProject:
         self, reading: _Reading, windows: list[Window], progress: Progress, task: TaskID
     ) -> Iterator[list[Row]]:
         """Rows of ``spans.parquet``, window by window."""
-        for rows, repaired in self._in_order(lambda w: self._window(reading, w), windows):
+        for rows, repaired in self._in_order(
+            reading, lambda window: self._window(reading, window), windows
+        ):
             reading.repaired += repaired
             reading.span_ids.extend(row["span_id"] for row in rows)
             progress.advance(task, len(rows))
@@ -237,7 +246,7 @@ class PhoenixProject:
                 }
                 path = f"/v1/projects/{reading.project_id}/spans"
                 for page, found in reading.server.pages(path, params):
-                    rows.extend(_span_row(span) for span in page)
+                    rows.extend(span_row(span) for span in page)
                     repaired += found
             if len(rows) == expected:
                 rows.sort(key=lambda row: (row["start_time"], row["span_id"]))
@@ -262,7 +271,9 @@ class PhoenixProject:
         def read(batch: list[str]) -> tuple[list[Row], int]:
             return self._annotations_of(reading, path, "span", batch)
 
-        for (rows, repaired), batch in zip(self._in_order(read, batches), batches, strict=True):
+        for (rows, repaired), batch in zip(
+            self._in_order(reading, read, batches), batches, strict=True
+        ):
             reading.repaired += repaired
             progress.advance(task, len(batch))
             yield rows
@@ -276,7 +287,7 @@ class PhoenixProject:
         for page, repaired in listing:
             reading.repaired += repaired
             for session in page:
-                start, end = _time(session["start_time"]), _time(session["end_time"])
+                start, end = utc_time(session["start_time"]), utc_time(session["end_time"])
                 if start < reading.end and end >= reading.start:
                     times[session["session_id"]] = (start, end)
         path = f"/v1/projects/{reading.project_id}/session_annotations"
@@ -284,8 +295,8 @@ class PhoenixProject:
             found, repaired = self._annotations_of(reading, path, "session", batch)
             reading.repaired += repaired
             annotated = {row["session_id"] for row in found}
-            bare = [_bare_session(session) for session in batch if session not in annotated]
-            rows = sorted(found + bare, key=lambda row: _annotation_order(row, "session_id"))
+            bare = [bare_session(session) for session in batch if session not in annotated]
+            rows = sorted(found + bare, key=lambda row: annotation_order(row, "session_id"))
             for row in rows:
                 row["start_time"], row["end_time"] = times[row["session_id"]]
             yield rows
@@ -298,7 +309,7 @@ class PhoenixProject:
         repaired = 0
         params = {f"{kind}_ids": owners, "limit": self._page_size * 10}
         for page, found in reading.server.pages(path, params):
-            rows.extend(_annotation_row(annotation, f"{kind}_id") for annotation in page)
+            rows.extend(annotation_row(annotation, f"{kind}_id") for annotation in page)
             repaired += found
         if len({row["annotation_id"] for row in rows}) != len(rows):
             raise ServerError(
@@ -306,11 +317,11 @@ class PhoenixProject:
                 where=reading.server.address,
                 remedy="run again",
             )
-        rows.sort(key=lambda row: _annotation_order(row, f"{kind}_id"))
+        rows.sort(key=lambda row: annotation_order(row, f"{kind}_id"))
         return rows, repaired
 
     def _in_order(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
+        self, reading: _Reading, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[Result]:
         """Results in the order of the items, with a few requests on the way at a time."""
         with ThreadPoolExecutor(self._concurrency) as pool:
@@ -322,6 +333,10 @@ class PhoenixProject:
                         yield running.popleft().result()
                 while running:
                     yield running.popleft().result()
+            except BaseException:
+                # Else the others would go on trying for a minute before the error is seen.
+                reading.server.stop()
+                raise
             finally:
                 for future in running:
                     future.cancel()
@@ -353,11 +368,6 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def _time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def _iso(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
@@ -376,74 +386,3 @@ def _moment(text: str) -> datetime:
             f"{text!r} has no time zone", where="telemetry.anchor", remedy=remedy
         )
     return moment.astimezone(UTC)
-
-
-def _json(value: Any) -> str:
-    """Canonical JSON; the fast writer first, which refuses whole numbers beyond 64 bits."""
-    import orjson
-
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:
-        return canonical_json(value)
-
-
-def _span_row(span: dict[str, Any]) -> Row:
-    attributes = span["attributes"]
-    session = attributes.get("session.id")
-    texts = {
-        f"{side}_json": _json(attributes.pop(f"{side}.value"))
-        if f"{side}.value" in attributes
-        else None
-        for side in ("input", "output")
-    }
-    return {
-        "span_id": span["context"]["span_id"],
-        "trace_id": span["context"]["trace_id"],
-        "parent_id": span["parent_id"],
-        "name": span["name"],
-        "span_kind": span["span_kind"],
-        "start_time": _time(span["start_time"]),
-        "end_time": _time(span["end_time"]) if span["end_time"] else None,
-        "status_code": span["status_code"],
-        "session_id": (str(session).strip() or None) if session is not None else None,
-        **texts,
-        "attributes_json": _json(attributes),
-    }
-
-
-def _annotation_row(annotation: dict[str, Any], owner: str) -> Row:
-    result = annotation.get("result") or {}
-    score = result.get("score")
-    return {
-        owner: annotation[owner],
-        "annotation_id": _sortable(annotation["id"]),
-        "name": annotation["name"],
-        "annotator_kind": annotation["annotator_kind"],
-        "identifier": annotation["identifier"],
-        "label": result.get("label"),
-        "score": None if score is None else float(score),
-        "explanation": result.get("explanation"),
-        "metadata_json": _json(annotation.get("metadata") or {}),
-        "created_at": _time(annotation["created_at"]),
-        "updated_at": _time(annotation["updated_at"]),
-    }
-
-
-def _bare_session(session: str) -> Row:
-    columns = ("annotation_id", "name", "annotator_kind", "identifier", "label", "score")
-    empty = dict.fromkeys((*columns, "explanation", "metadata_json", "updated_at"))
-    return {"session_id": session, **empty}
-
-
-def _annotation_order(row: Row, owner: str) -> tuple[str, ...]:
-    return tuple(str(row[key] or "") for key in (owner, "name", "identifier", "annotation_id"))
-
-
-def _sortable(annotation_id: str) -> str:
-    """The server's id with its number padded, so that text order is order of creation."""
-    try:
-        kind, number = base64.b64decode(annotation_id, validate=True).decode().split(":")
-        return f"{kind}:{int(number):012d}"
-    except ValueError:
-        return annotation_id

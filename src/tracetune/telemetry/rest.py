@@ -74,6 +74,22 @@ def _wait(attempt: int, retry_after: str | None) -> float:
     return min(0.5 * float(2**attempt), LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
+def _address(url: str) -> tuple[str, str]:
+    """Host, and the address as it may be shown: without user, password and path."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(
+            "the address of the Phoenix server is not an http(s) URL",
+            where="telemetry.url",
+            remedy="give it as http://host:port",
+        )
+    return host, f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
 class PhoenixServer:
     """Requests to one server; safe to use from several threads.
 
@@ -87,13 +103,7 @@ class PhoenixServer:
         """Checks address and key; the first request makes the connection."""
         import httpx
 
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(
-                "the address of the Phoenix server is not an http(s) URL",
-                where="telemetry.url",
-                remedy="give it as http://host:port",
-            )
+        self.host, self.address = _address(url)
         key = (api_key or "").strip()
         if not key.isascii() or not key.isprintable() or " " in key:
             # The HTTP library would quote the value in its error.
@@ -102,10 +112,6 @@ class PhoenixServer:
                 where="credentials phoenix.api_key",
                 remedy="copy the key again from the Phoenix settings page",
             )
-        self.host = parts.hostname
-        self.address = f"{parts.scheme}://{parts.hostname}" + (
-            f":{parts.port}" if parts.port else ""
-        )
         headers = {"authorization": f"Bearer {key}"} if key else {}
         local = self.host in ("127.0.0.1", "localhost", "::1")
         if local:
@@ -118,9 +124,13 @@ class PhoenixServer:
         self._timeout = timeout
         self._stop = threading.Event()
 
+    def stop(self) -> None:
+        """Lets no request wait for another attempt any more."""
+        self._stop.set()
+
     def close(self) -> None:
         """Ends waiting attempts and closes the connections."""
-        self._stop.set()
+        self.stop()
         self._client.close()
 
     def get(self, path: str, params: dict[str, Any] | None = None) -> tuple[Any, int]:
