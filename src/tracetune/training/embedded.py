@@ -1,0 +1,244 @@
+"""The embedded base model: a small Llama that the project builds itself, on any laptop, offline.
+
+A byte-level BPE tokenizer, a ChatML-like template and a few million weights, trained for about a
+minute on generated text (:mod:`tracetune.training.embedded_text`), so that LoRA has something to
+adapt. The same recipe, threads and library versions give the same weights; the hash of the recipe
+names the folder in the cache.
+
+One policy for the beginning of a sequence: the template writes ``<|bos|>`` once, the tokenizer adds
+none. A turn ends with ``<|im_end|>``, which is the end-of-sequence token and is trained; padding is
+a token of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracetune.files import atomic_folder, sha256_json, write_json
+from tracetune.training import embedded_text, quiet
+from tracetune.training.embedded_text import LeakReport
+from tracetune.training.options import EmbeddedRecipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CODE_VERSION = 1
+"""Raised whenever this module would build another model from the same recipe."""
+
+PAD, BOS, START, END = "<|pad|>", "<|bos|>", "<|im_start|>", "<|im_end|>"
+TEMPLATE = (
+    "{{- bos_token }}"
+    "{%- for message in messages %}"
+    "{%- if not loop.first %}{{- '\\n' }}{%- endif %}"
+    "{%- if message['role'] == 'assistant' %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- generation %}{{- message['content'] + '<|im_end|>' }}{%- endgeneration %}"
+    "{%- else %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' }}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '\\n<|im_start|>assistant\\n' }}{%- endif %}"
+)
+PROMPT_WEIGHT = 0.1
+"""Weight of a prompt token in the loss, against 1 for an answer token."""
+_LIBRARIES = ("torch", "transformers", "tokenizers")
+
+
+def recipe_hash(recipe: EmbeddedRecipe) -> str:
+    """SHA-256 over everything that decides the weights."""
+    from importlib import metadata
+
+    return sha256_json(
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "corpus": embedded_text.corpus_files(),
+            "template": TEMPLATE,
+            "code": CODE_VERSION,
+            "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        }
+    )
+
+
+def build(recipe: EmbeddedRecipe, cache_root: Path) -> Path:
+    """Folder of the model of this recipe; built first if the cache does not have it.
+
+    Args:
+        recipe: How the model is made.
+        cache_root: Folder that holds one folder per recipe.
+
+    Returns:
+        Folder with config, safetensors, tokenizer, template and ``recipe.json``.
+    """
+    name = recipe_hash(recipe)
+    folder = cache_root / name[:16]
+    if (folder / "recipe.json").is_file():
+        return folder
+    with quiet.offline(), quiet.quiet(), atomic_folder(folder) as temporary:
+        texts = embedded_text.conversations(recipe.seed, recipe.conversations)
+        tokenizer = train_tokenizer(recipe, texts)
+        tokenizer.save_pretrained(temporary)
+        loss = _pretrain(recipe, tokenizer, texts, temporary)
+        write_json(
+            temporary / "recipe.json",
+            {"hash": name, "recipe": recipe.model_dump(mode="json"), "final_loss": loss},
+        )
+    return folder
+
+
+def check_no_leak(recipe: EmbeddedRecipe, held_out: list[str]) -> LeakReport:
+    """Proves that none of the held-out user texts is in the text of this recipe's model.
+
+    Raises:
+        GateError: One is, or nearly is.
+    """
+    known = embedded_text.texts(recipe.seed, recipe.conversations)
+    return embedded_text.check_no_leak(known, held_out)
+
+
+def train_tokenizer(
+    recipe: EmbeddedRecipe, conversations: list[embedded_text.Conversation]
+) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer with the chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocab_size,
+        special_tokens=[PAD, BOS, START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    turns = (turn["content"] for talk in conversations for turn in talk)
+    tokenizer.train_from_iterator(
+        (text for turn in turns for text in (turn, "system user assistant")), trainer
+    )
+    tokenizer_class: Any = PreTrainedTokenizerFast
+    fast = tokenizer_class(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=END,
+        additional_special_tokens=[START],
+        model_max_length=recipe.max_positions,
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
+    )
+    fast.chat_template = TEMPLATE
+    ready: PreTrainedTokenizerBase = fast
+    return ready
+
+
+def _pretrain(
+    recipe: EmbeddedRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: list[embedded_text.Conversation],
+    folder: Path,
+) -> float:
+    """Trains the model on the conversations, once, and saves it; the last loss."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tracetune.training.progress import bar
+    from tracetune.training.seeds import deterministic
+
+    with deterministic(recipe.seed, recipe.threads):
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden_size,
+            intermediate_size=recipe.intermediate_size,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=recipe.max_positions,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        model: Any = LlamaForCausalLM(config).train()
+        batches = _batches(recipe, tokenizer, conversations)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(batches)))
+        smooth = 0.0
+        with bar("building the embedded base model", len(batches)) as advance:
+            for step, (ids, weights) in enumerate(batches):
+                logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+                losses = torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+                )
+                part = weights[:, 1:].flatten()
+                loss = (losses * part).sum() / part.sum()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+                value = float(loss.detach())
+                smooth = value if step == 0 else 0.95 * smooth + 0.05 * value
+                advance(loss=smooth)
+        model.save_pretrained(folder)
+        return round(smooth, 6)
+
+
+def _schedule(steps: int) -> Any:
+    warm = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    return factor
+
+
+def _batches(
+    recipe: EmbeddedRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: list[embedded_text.Conversation],
+) -> list[tuple[Any, Any]]:
+    """Batches of about equal length, in a seeded order: ids and loss weights, each (rows, tokens).
+
+    Padding stands at the right, where causal attention never looks back from a real token, so the
+    model needs no attention mask; padding has no weight.
+    """
+    import random
+
+    import torch
+
+    whole: Any = tokenizer.apply_chat_template(conversations, tokenize=False)
+    asked: Any = tokenizer.apply_chat_template(
+        [talk[:-1] for talk in conversations], tokenize=False, add_generation_prompt=True
+    )
+    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    prompts = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    rows = sorted(
+        (
+            (row[: recipe.max_positions], len(prompt))
+            for row, prompt in zip(ids, prompts, strict=True)
+        ),
+        key=lambda row: len(row[0]),
+    )
+    groups: list[list[tuple[list[int], int]]] = [[]]
+    for row in rows:
+        if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > recipe.batch_tokens:
+            groups.append([])
+        groups[-1].append(row)
+    random.Random(f"embedded order {recipe.seed}").shuffle(groups)
+    batches = []
+    for group in groups:
+        width = max(len(row) for row, _ in group)
+        ids_batch = torch.full((len(group), width), tokenizer.pad_token_id)
+        weights = torch.zeros(len(group), width)
+        for index, (tokens, prompt) in enumerate(group):
+            ids_batch[index, : len(tokens)] = torch.tensor(tokens)
+            weights[index, :prompt] = PROMPT_WEIGHT
+            weights[index, prompt : len(tokens)] = 1.0
+        batches.append((ids_batch, weights))
+    return batches

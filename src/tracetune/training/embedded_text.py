@@ -1,0 +1,299 @@
+"""The text that the embedded base model reads: generated from the committed corpus with a seed.
+
+Small tasks about everyday requests, in chat form: name the topic, choose a word, compare two
+requests, find a detail, repeat, small answers. It is not the task of any pipeline (no agents, no
+routing), it only lets the model know the words people use and what belongs together.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tracetune.errors import GateError
+from tracetune.files import canonical_json, sha256_file
+
+CORPUS = Path(__file__).parent / "embedded_corpus"
+NEAR = 0.8
+SHINGLE = 3
+_MIN_WORDS = 4  # shorter requests are everybody's: they would collide with held-out rows
+_SHARES = {
+    "label": 0.62,
+    "topic": 0.1,
+    "choose": 0.1,
+    "same": 0.03,
+    "slot": 0.05,
+    "echo": 0.03,
+    "chat": 0.07,
+}
+
+Conversation = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A finer part of a topic: its things, what one does with them, and whole sentences."""
+
+    topic: str
+    name: str
+    labels: list[str]
+    nouns: list[str]
+    verbs: list[str]
+    patterns: list[str]
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The committed corpus, read into memory."""
+
+    slots: dict[str, list[str]]
+    tasks: dict[str, list[str]]
+    kinds: list[Kind]
+    endings: list[str]
+    keys: list[str]
+    replies: dict[str, list[str]] = field(default_factory=dict)
+
+
+def corpus_files() -> dict[str, str]:
+    """SHA-256 of every file of the corpus by its relative name."""
+    return {
+        path.relative_to(CORPUS).as_posix(): sha256_file(path)
+        for path in sorted(CORPUS.rglob("*.toml"))
+    }
+
+
+@cache
+def read_corpus() -> Corpus:
+    """Reads the corpus."""
+    shared = tomllib.loads((CORPUS / "shared.toml").read_text(encoding="utf-8"))
+    kinds, replies = [], {}
+    for path in sorted((CORPUS / "topics").glob("*.toml")):
+        topic = tomllib.loads(path.read_text(encoding="utf-8"))
+        replies[topic["name"]] = _lines(topic["replies"])
+        for name, kind in topic["kinds"].items():
+            kinds.append(
+                Kind(
+                    topic=topic["name"],
+                    name=name,
+                    labels=_words(kind["labels"]),
+                    nouns=_words(kind["nouns"]),
+                    verbs=_words(kind["verbs"]),
+                    patterns=_lines(kind.get("patterns", shared["patterns"]["ask"])),
+                    lines=_lines(kind["lines"]),
+                )
+            )
+    return Corpus(
+        slots={name: _words(text) for name, text in shared["slots"].items()},
+        tasks={name: _lines(text) for name, text in shared["tasks"].items()},
+        kinds=kinds,
+        endings=_words(shared["names"]["endings"]),
+        keys=_words(shared["names"]["keys"]),
+        replies=replies,
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+class Writer:
+    """Writes conversations; the same seed writes the same ones."""
+
+    def __init__(self, seed: int) -> None:
+        """Starts the random sequence."""
+        self.corpus = read_corpus()
+        self.random = random.Random(f"embedded text {seed}")
+
+    def request(self, kind: Kind) -> tuple[str, dict[str, str]]:
+        """A request of this kind, and the details that stand in it."""
+        while True:
+            pool = kind.lines if self.random.random() < 0.45 else kind.patterns
+            text, found = self._fill(self.random.choice(pool), kind)
+            if self.random.random() < 0.15:  # two sentences, as people write
+                more, details = self._fill(self.random.choice(kind.patterns), kind)
+                text, found = f"{text.rstrip('?')}, {more}", {**details, **found}
+            if len(text.split()) >= _MIN_WORDS:
+                return self._style(text), found
+
+    def _fill(self, pattern: str, kind: Kind) -> tuple[str, dict[str, str]]:
+        found: dict[str, str] = {}
+
+        def value(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name in ("n", "m"):
+                return self.random.choice(kind.nouns)
+            if name == "v":
+                return self._fill(self.random.choice(kind.verbs), kind)[0]
+            found[name] = self.random.choice(self.corpus.slots[name])
+            return found[name]
+
+        return re.sub(r"\{(\w+)\}", value, pattern), found
+
+    def _style(self, text: str) -> str:
+        draw = self.random.random()
+        if draw < 0.4:
+            text = text[0].upper() + text[1:]
+        elif draw < 0.5:
+            text = text.lower()
+        if self.random.random() < 0.2 and text[-1].isalnum():
+            text += self.random.choice([".", "!", "?", " please"])
+        return text
+
+    def conversation(self) -> Conversation:
+        """One conversation: a task about a request, and its answer."""
+        kind = self.random.choice(self.corpus.kinds)
+        request, details = self.request(kind)
+        task = self.random.choices(list(_SHARES), list(_SHARES.values()))[0]
+        if task == "slot" and not details:
+            task = "topic"
+        system, user, answer = self._task(task, kind, request, details)
+        return [
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": answer},
+        ]
+
+    def _task(
+        self, task: str, kind: Kind, request: str, details: dict[str, str]
+    ) -> tuple[str, str, str]:
+        instruction = self.random.choice(self.corpus.tasks[task])
+        if task == "topic":
+            return instruction, request, canonical_json({"topic": kind.topic}).replace(":", ": ")
+        if task == "label":
+            return self._label(instruction, kind, request)
+        if task == "choose":
+            options = self._options(kind)
+            return instruction.format(options=", ".join(options)), request, kind.name
+        if task == "same":
+            other = kind if self.random.random() < 0.5 else self.random.choice(self.corpus.kinds)
+            answer = "yes" if other.topic == kind.topic else "no"
+            return instruction, f"{request}\n{self.request(other)[0]}", answer
+        if task == "slot":
+            name = self.random.choice(sorted(details))
+            answer = canonical_json({name: details[name]}).replace(":", ": ", 1)
+            return instruction.format(slot=name), request, answer
+        if task == "echo":
+            return instruction, request, request
+        return instruction, request, self.random.choice(self.corpus.replies[kind.topic])
+
+    def _label(self, instruction: str, kind: Kind, request: str) -> tuple[str, str, str]:
+        """Choosing a name from a list that changes every time."""
+        ending = self.random.choice(["", *(f"_{word}" for word in self.corpus.endings)])
+        by_topic: dict[str, list[str]] = {}
+        for other in self.corpus.kinds:
+            by_topic.setdefault(other.topic, []).extend(other.labels)
+        answer = self.random.choice(kind.labels) + ending
+        topics = [topic for topic in by_topic if topic != kind.topic]
+        others = self.random.sample(topics, self.random.randint(2, 9))
+        options = [self.random.choice(by_topic[topic]) + ending for topic in others] + [answer]
+        self.random.shuffle(options)
+        key = self.random.choice(self.corpus.keys)
+        text = instruction.format(
+            options=", ".join(options), key=key, example=self.random.choice(options)
+        )
+        return text, request, canonical_json({key: answer}).replace(":", ": ")
+
+    def _options(self, kind: Kind) -> list[str]:
+        others = [other.name for other in self.corpus.kinds if other.topic != kind.topic]
+        options = [*self.random.sample(others, 4), kind.name]
+        self.random.shuffle(options)
+        return options
+
+
+def conversations(seed: int, count: int) -> list[Conversation]:
+    """``count`` conversations of one seed."""
+    writer = Writer(seed)
+    return [writer.conversation() for _ in range(count)]
+
+
+def texts(seed: int, count: int) -> list[str]:
+    """The requests (user turns) in those conversations, one per line of text."""
+    return [
+        line
+        for conversation in conversations(seed, count)
+        for line in conversation[1]["content"].splitlines()
+    ]
+
+
+class LeakReport(BaseModel):
+    """What of the held-out rows stands in the text of the base model.
+
+    Attributes:
+        texts: Number of different texts of the base model.
+        held_out: Number of held-out texts compared.
+        exact: Held-out texts that stand in it word for word.
+        near: Held-out texts whose word 3-shingles overlap one of its texts by 0.8 or more.
+        closest: Largest overlap found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    texts: int
+    held_out: int
+    exact: list[str]
+    near: list[str]
+    closest: float
+
+
+def _normal(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.casefold()))
+
+
+def _shingles(words: Sequence[str]) -> frozenset[Any]:
+    if len(words) < SHINGLE:
+        return frozenset([tuple(words)])
+    return frozenset(tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1))
+
+
+def check_no_leak(base_texts: Iterable[str], held_out: Iterable[str]) -> LeakReport:
+    """Proves that no held-out row stands in the text the base model has read.
+
+    Args:
+        base_texts: Texts of the base model.
+        held_out: User texts of the test windows.
+
+    Raises:
+        GateError: A held-out text is in the base text, or nearly so.
+    """
+    known = {_normal(text) for text in base_texts}
+    index: dict[Any, list[frozenset[Any]]] = {}
+    for words in known:
+        shingles = _shingles(words)
+        for shingle in shingles:
+            index.setdefault(shingle, []).append(shingles)
+    rows = sorted(set(held_out))
+    exact, near, closest = [], [], 0.0
+    for text in rows:
+        words = _normal(text)
+        shingles = _shingles(words)
+        candidates = (other for shingle in shingles for other in index.get(shingle, ()))
+        best = max((len(shingles & o) / len(shingles | o) for o in candidates), default=0.0)
+        closest = max(closest, best)
+        if words in known:
+            exact.append(text)
+        elif best >= NEAR:
+            near.append(text)
+    report = LeakReport(
+        texts=len(known), held_out=len(rows), exact=exact, near=near, closest=round(closest, 4)
+    )
+    if exact or near:
+        raise GateError(
+            f"{len(exact)} held-out texts are in the text of the embedded base model and "
+            f"{len(near)} nearly are, for example {(exact + near)[0]!r}",
+            where="embedded base model",
+            remedy="change embedded.seed, which writes another text, or take another base model",
+        )
+    return report
