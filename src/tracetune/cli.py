@@ -80,7 +80,9 @@ def run(**options: Any) -> Any:
 @click.argument("text")
 @click.option("--name", default="demo", show_default=True, help="The thing that was trained.")
 @click.option("--tenant", default="demo", show_default=True, help="Whose it is.")
-@click.option("--pipeline", default="dpo", show_default=True, help="Pipeline that made the adapter.")
+@click.option(
+    "--pipeline", default="dpo", show_default=True, help="Pipeline that made the adapter."
+)
 @click.option("--base", is_flag=True, help="Answer with the base model, without the adapter.")
 @env_option
 @click.pass_obj
@@ -95,7 +97,7 @@ def predict(
 def _answer(
     project: Path, text: str, name: str, tenant: str, pipeline: str, base: bool, env: str | None
 ) -> str:
-    from tracetune.evaluation.generate import answer_once
+    from tracetune.evaluation.answer import answer_once
     from tracetune.runs import latest_trained
 
     if not text.strip():

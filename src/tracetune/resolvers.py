@@ -18,7 +18,7 @@ def slug(name: object) -> str:
             integer 7 and is refused instead of silently becoming another name.
 
     Raises:
-        ValueError: If it is not a string that starts with a letter and holds only a-z, 0-9, - and _.
+        ValueError: If it is not a string of a-z, 0-9, - and _ that starts with a letter.
     """
     if not isinstance(name, str) or not _SLUG.fullmatch(name):
         raise ValueError(

@@ -8,7 +8,7 @@ exists only when it is complete.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro_datasets.ibis import FileDataset
 from kedro_datasets.json import JSONDataset as KedroJSONDataset
@@ -54,7 +54,12 @@ class JSONDataset(_AtomicSave, KedroJSONDataset):
         ```
     """
 
-    DEFAULT_SAVE_ARGS = {"indent": 2, "sort_keys": True, "ensure_ascii": False, "allow_nan": False}
+    DEFAULT_SAVE_ARGS: ClassVar[dict[str, Any]] = {
+        "indent": 2,
+        "sort_keys": True,
+        "ensure_ascii": False,
+        "allow_nan": False,
+    }
 
 
 class FigureDataset(_AtomicSave, PlotlyJSONDataset):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Preference
 from tracetune.runs import read_status
 from tracetune.telemetry.options import TelemetryOptions
@@ -138,7 +139,8 @@ def write_report(
     from tracetune.splits import SplitManifest
 
     verdict = Gate.model_validate(gate)
-    counts = SplitManifest.model_validate(splits).counts_by_kind()
+    kinds = SplitManifest.model_validate(splits).counts
+    counts = {"examples": kinds.get("sft", {}), "pairs": kinds.get("pair", {})}
     notes = [f"Decision: {decision['reason']}."]
     if decision["dry_run"]:
         for stage, plan in (("SFT", sft_plan), ("DPO", dpo_plan)):
@@ -207,8 +209,12 @@ def release(
     return folder
 
 
-def judgement_stage() -> Pipeline:
-    """Held-out rows and adapters → predictions, metrics, gate, figures, report, release."""
+def judgement_stage(pipeline: str) -> Pipeline:
+    """Held-out rows and adapters → predictions, metrics, gate, figures, report, release.
+
+    Args:
+        pipeline: Name of the pipeline.
+    """
     figures = ["losses", "rewards", "accuracy", "agents", "calibration", "funnel"]
     figure_names = [f"figure_{figure}" for figure in figures]
     judgement = Pipeline(
@@ -269,19 +275,22 @@ def judgement_stage() -> Pipeline:
                 tags="judgement",
             ),
         ],
-        namespace="judgement",
+        namespace=f"{pipeline}.judgement",
         inputs={
-            **{name: name for name in ("test", "test_pairs", "base", "funnel", "splits")},
-            **{name: name for name in ("snapshot", "privacy", "decision")},
-            "sft_train": "sft.train",
-            "sft_adapter": "sft.adapter",
-            "dpo_adapter": "dpo.adapter",
-            "sft_preflight": "sft.preflight",
-            "dpo_preflight": "dpo.preflight",
-            "sft_plan": "sft.plan",
-            "dpo_plan": "dpo.plan",
+            **shared(pipeline, "test", "test_pairs", "base", "funnel", "splits"),
+            **shared(pipeline, "snapshot", "privacy", "decision"),
+            **{
+                f"{stage}_{name}": f"{pipeline}.{stage}.{name}"
+                for stage in ("sft", "dpo")
+                for name in ("adapter", "preflight", "plan")
+            },
+            "sft_train": f"{pipeline}.sft.train",
         },
-        outputs={"predictions", "rewards", "metrics", "gate", *figure_names, "report", "summary"},
+        outputs=shared(
+            pipeline,
+            *("predictions", "rewards", "metrics", "gate", "report", "summary"),
+            *figure_names,
+        ),
         parameters={"telemetry", "evaluation", "dpo", "tenant", "name"},
     )
     released = Pipeline(
@@ -301,8 +310,8 @@ def judgement_stage() -> Pipeline:
                 tags="release",
             )
         ],
-        namespace="release",
-        inputs={"trained": "dpo.adapter", "base": "base", "gate": "gate"},
+        namespace=f"{pipeline}.release",
+        inputs={**shared(pipeline, "base", "gate"), "trained": f"{pipeline}.dpo.adapter"},
         parameters={"telemetry", "evaluation"},
     )
     return judgement + released

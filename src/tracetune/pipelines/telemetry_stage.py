@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.datasets.phoenix_dataset import PhoenixTelemetry
+from tracetune.pipelines.namespaces import shared
 from tracetune.privacy import PrivacyOptions
 from tracetune.records import Example, Preference
 from tracetune.splits import SplitOptions
@@ -53,6 +54,31 @@ def find_test_sessions(
     return tables.sessions_in_test(spans, telemetry, _anchor(snapshot, telemetry))
 
 
+def split_rows(
+    examples: list[Example],
+    preferences: list[Preference],
+    test_sessions: Table,
+    snapshot: dict[str, Any],
+    telemetry: TelemetryOptions,
+    splits: SplitOptions,
+    seed: int,
+) -> dict[str, Any]:
+    """The split manifest: test by time and session, and the test wins."""
+    from tracetune.splits import assign_by_time
+    from tracetune.telemetry.rows import group_of
+
+    manifest = assign_by_time(
+        [*examples, *preferences],
+        test_start=telemetry.windows_at(_anchor(snapshot, telemetry)).test_start,
+        test_groups={
+            group_of(session, "") for session in test_sessions.session_id.to_pyarrow().to_pylist()
+        },
+        options=splits,
+        seed=seed,
+    )
+    return manifest.model_dump(mode="json")
+
+
 def write_rows(
     units: Table,
     verdicts: Table,
@@ -81,3 +107,88 @@ def write_rows(
 def _anchor(snapshot: dict[str, Any], telemetry: TelemetryOptions) -> str:
     """End of the test window: the parameter if given, else what the snapshot says."""
     return telemetry.anchor or snapshot["anchor"]
+
+
+def telemetry_stage(pipeline: str) -> Pipeline:
+    """Telemetry of the tenant → ``examples``, ``preferences``, ``funnel``, ``splits``.
+
+    Args:
+        pipeline: Name of the pipeline, which is the namespace of what the stage hands on.
+    """
+    return Pipeline(
+        [
+            Node(
+                read_telemetry,
+                inputs=["phoenix", "params:telemetry"],
+                outputs="snapshot",
+                name="read_telemetry",
+                tags="telemetry",
+            ),
+            Node(
+                classify_spans,
+                inputs=["spans", "annotations", "snapshot", "params:telemetry"],
+                outputs="units",
+                name="classify_spans",
+                tags="telemetry",
+            ),
+            Node(
+                collect_verdicts,
+                inputs=["units", "annotations", "params:telemetry"],
+                outputs="verdicts",
+                name="collect_verdicts",
+                tags="telemetry",
+            ),
+            Node(
+                write_rows,
+                inputs=[
+                    "units",
+                    "verdicts",
+                    "spans",
+                    "annotations",
+                    "params:telemetry",
+                    "params:privacy",
+                    "params:tenant",
+                ],
+                outputs=["examples", "preferences", "funnel", "privacy"],
+                name="write_rows",
+                tags="telemetry",
+            ),
+            Node(
+                find_test_sessions,
+                inputs=["spans", "snapshot", "params:telemetry"],
+                outputs="test_sessions",
+                name="find_test_sessions",
+                tags="splits",
+            ),
+            Node(
+                split_rows,
+                inputs=[
+                    "examples",
+                    "preferences",
+                    "test_sessions",
+                    "snapshot",
+                    "params:telemetry",
+                    "params:splits",
+                    "params:seed",
+                ],
+                outputs="splits",
+                name="split_rows",
+                tags="splits",
+            ),
+        ],
+        namespace=f"{pipeline}.telemetry",
+        inputs={"phoenix", "spans", "annotations"},
+        outputs=shared(
+            pipeline,
+            "snapshot",
+            "units",
+            "verdicts",
+            "examples",
+            "preferences",
+            "funnel",
+            "privacy",
+            "test_sessions",
+            "splits",
+        ),
+        parameters={"telemetry", "privacy", "splits", "tenant", "seed"},
+    )

@@ -7,10 +7,12 @@ stage that does not train hands on a folder that holds only a status; nothing is
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.errors import ConfigurationError, DataError
+from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Preference
 from tracetune.runs import read_status, write_skipped
 from tracetune.splits import SplitManifest, verify
@@ -26,7 +28,7 @@ from tracetune.training.options import (
 
 
 def select_examples(
-    splits: dict, examples: list[Example]
+    splits: dict[str, Any], examples: list[Example]
 ) -> tuple[list[Example], list[Example]]:
     """The training and validation rows of SFT, as the manifest says."""
     manifest = SplitManifest.model_validate(splits)
@@ -34,7 +36,7 @@ def select_examples(
 
 
 def select_pairs(
-    splits: dict, preferences: list[Preference]
+    splits: dict[str, Any], preferences: list[Preference]
 ) -> tuple[list[Preference], list[Preference]]:
     """The training and validation rows of DPO, as the manifest says."""
     manifest = SplitManifest.model_validate(splits)
@@ -42,7 +44,7 @@ def select_pairs(
 
 
 def select_test(
-    splits: dict, examples: list[Example], preferences: list[Preference]
+    splits: dict[str, Any], examples: list[Example], preferences: list[Preference]
 ) -> tuple[list[Example], list[Preference]]:
     """The held-out rows and pairs, once the manifest has been checked against all rows."""
     manifest = SplitManifest.model_validate(splits)
@@ -52,7 +54,7 @@ def select_test(
 
 def resolve_base(
     base_model: BaseModelOptions, embedded: EmbeddedRecipe, test: list[Example], models: Path
-) -> dict:
+) -> dict[str, Any]:
     """Finds or builds the base model, and checks that no held-out row was in its text.
 
     Returns:
@@ -67,7 +69,7 @@ def resolve_base(
     return base.model_dump(mode="json")
 
 
-def decide(splits: dict, dpo: DpoOptions, dry_run: bool) -> dict:
+def decide(splits: dict[str, Any], dpo: DpoOptions, dry_run: bool) -> dict[str, Any]:
     """What will be trained, and why; nothing further down decides again.
 
     Raises:
@@ -105,10 +107,10 @@ def decide(splits: dict, dpo: DpoOptions, dry_run: bool) -> dict:
 def inspect_examples(
     train: list[Example],
     validation: list[Example],
-    base: dict,
+    base: dict[str, Any],
     options: SftOptions,
     preflight: PreflightOptions,
-) -> dict:
+) -> dict[str, Any]:
     """The preflight report of an SFT stage."""
     return _inspect(train, validation, base, "sft", options, preflight)
 
@@ -116,10 +118,10 @@ def inspect_examples(
 def inspect_pairs(
     train: list[Preference],
     validation: list[Preference],
-    base: dict,
+    base: dict[str, Any],
     options: DpoOptions,
     preflight: PreflightOptions,
-) -> dict:
+) -> dict[str, Any]:
     """The preflight report of a DPO stage."""
     return _inspect(train, validation, base, "dpo", options, preflight)
 
@@ -127,11 +129,11 @@ def inspect_pairs(
 def _inspect(
     train: list[Example] | list[Preference],
     validation: list[Example] | list[Preference],
-    base: dict,
+    base: dict[str, Any],
     method: Method,
     options: StageOptions,
     preflight: PreflightOptions,
-) -> dict:
+) -> dict[str, Any]:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.preflight import inspect
 
@@ -144,13 +146,13 @@ def _inspect(
 def plan_sft(
     train: list[Example],
     validation: list[Example],
-    base: dict,
-    report: dict,
-    decision: dict,
+    base: dict[str, Any],
+    report: dict[str, Any],
+    decision: dict[str, Any],
     options: SftOptions,
     seed: int,
     work: Path,
-) -> dict:
+) -> dict[str, Any]:
     """The SFT job with a time estimate, once the preflight gates have passed."""
     return _plan("sft", train, validation, base, report, decision, options, seed, work, None)
 
@@ -158,14 +160,14 @@ def plan_sft(
 def plan_dpo(
     train: list[Preference],
     validation: list[Preference],
-    base: dict,
-    report: dict,
-    decision: dict,
+    base: dict[str, Any],
+    report: dict[str, Any],
+    decision: dict[str, Any],
     options: DpoOptions,
     seed: int,
     work: Path,
     sft_adapter: Path,
-) -> dict:
+) -> dict[str, Any]:
     """The DPO job with a time estimate, once the preflight gates have passed."""
     start = sft_adapter if read_status(sft_adapter).status == "trained" else None
     return _plan("dpo", train, validation, base, report, decision, options, seed, work, start)
@@ -175,14 +177,14 @@ def _plan(
     method: Method,
     train: list[Example] | list[Preference],
     validation: list[Example] | list[Preference],
-    base: dict,
-    report: dict,
-    decision: dict,
+    base: dict[str, Any],
+    report: dict[str, Any],
+    decision: dict[str, Any],
     options: StageOptions,
     seed: int,
     work: Path,
     start_from: Path | None,
-) -> dict:
+) -> dict[str, Any]:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.job import build_job, job_hash, write_dataset
     from tracetune.training.preflight import PreflightReport, enforce, estimate
@@ -206,7 +208,7 @@ def _plan(
     }
 
 
-def train(plan: dict, work: Path, backend: str) -> Path:
+def train(plan: dict[str, Any], work: Path, backend: str) -> Path:
     """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
     from tracetune.backends import get_backend
     from tracetune.training.job import TrainingJob
@@ -216,8 +218,12 @@ def train(plan: dict, work: Path, backend: str) -> Path:
     return get_backend(backend).run(TrainingJob.model_validate(plan["job"]), work)
 
 
-def prepare_stage() -> Pipeline:
-    """``splits`` and rows → held-out sets, base model, and the decision what is trained."""
+def prepare_stage(pipeline: str) -> Pipeline:
+    """``splits`` and rows → held-out sets, base model, and the decision what is trained.
+
+    Args:
+        pipeline: Name of the pipeline.
+    """
     return Pipeline(
         [
             Node(
@@ -241,12 +247,19 @@ def prepare_stage() -> Pipeline:
                 name="decide",
                 tags="training",
             ),
-        ]
+        ],
+        namespace=f"{pipeline}.prepare",
+        inputs={
+            **shared(pipeline, "splits", "examples", "preferences"),
+            "embedded_models": "embedded_models",
+        },
+        outputs=shared(pipeline, "test", "test_pairs", "base", "decision"),
+        parameters={"base_model", "embedded", "dpo", "dry_run"},
     )
 
 
-def sft_stage() -> Pipeline:
-    """Examples → preflight → job → adapter, under the namespace ``sft``."""
+def sft_stage(pipeline: str) -> Pipeline:
+    """Examples → preflight → job → adapter, under the namespace ``<pipeline>.sft``."""
     return Pipeline(
         [
             Node(
@@ -287,14 +300,14 @@ def sft_stage() -> Pipeline:
                 tags=["training", "gpu"],
             ),
         ],
-        namespace="sft",
-        inputs={"splits", "examples", "base", "decision"},
+        namespace=f"{pipeline}.sft",
+        inputs=shared(pipeline, "splits", "examples", "base", "decision"),
         parameters={"sft", "preflight", "seed", "backend"},
     )
 
 
-def dpo_stage() -> Pipeline:
-    """Preferences → preflight → job on top of the SFT adapter → adapter, namespace ``dpo``."""
+def dpo_stage(pipeline: str) -> Pipeline:
+    """Preferences → preflight → job on top of the SFT adapter → adapter, ``<pipeline>.dpo``."""
     return Pipeline(
         [
             Node(
@@ -336,13 +349,10 @@ def dpo_stage() -> Pipeline:
                 tags=["training", "gpu"],
             ),
         ],
-        namespace="dpo",
+        namespace=f"{pipeline}.dpo",
         inputs={
-            "splits": "splits",
-            "preferences": "preferences",
-            "base": "base",
-            "decision": "decision",
-            "sft_adapter": "sft.adapter",
+            **shared(pipeline, "splits", "preferences", "base", "decision"),
+            "sft_adapter": f"{pipeline}.sft.adapter",
         },
         parameters={"dpo", "preflight", "seed", "backend"},
     )

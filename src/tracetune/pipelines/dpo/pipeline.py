@@ -10,30 +10,18 @@ from tracetune.pipelines.judgement_stage import judgement_stage
 from tracetune.pipelines.telemetry_stage import telemetry_stage
 from tracetune.pipelines.training_stage import dpo_stage, prepare_stage, sft_stage
 
-PARAMETERS = {
-    "tenant",
-    "name",
-    "seed",
-    "dry_run",
-    "backend",
-    "telemetry",
-    "privacy",
-    "splits",
-    "base_model",
-    "embedded",
-    "preflight",
-    "sft",
-    "dpo",
-    "evaluation",
-}
+NAME = "dpo"
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The whole way from telemetry to a judged adapter."""
     return Pipeline(
-        telemetry_stage() + prepare_stage() + sft_stage() + dpo_stage() + judgement_stage(),
-        namespace="dpo",
-        inputs={"phoenix", "spans", "annotations", "embedded_models"},
-        parameters=PARAMETERS,
-        tags="dpo",
+        [
+            telemetry_stage(NAME),
+            prepare_stage(NAME),
+            sft_stage(NAME),
+            dpo_stage(NAME),
+            judgement_stage(NAME),
+        ],
+        tags=NAME,
     )

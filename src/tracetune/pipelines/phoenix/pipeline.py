@@ -1,4 +1,4 @@
-"""``phoenix``: ingest only. Reads the project of a live server into ``01_raw/<tenant>/telemetry``."""
+"""``phoenix``: ingest only, from a live server into ``01_raw/<tenant>/telemetry``."""
 
 from kedro.pipeline import Node, Pipeline
 
