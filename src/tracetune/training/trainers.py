@@ -200,7 +200,8 @@ def load_policy(job: TrainingJob) -> Any:
     dtype = "bfloat16" if job.trainer.get("bf16") else "float32"
     adapter = Path(job.start_from.path) if job.start_from else None
     model = base_model.load_model(job.base, adapter, dtype=dtype, trainable=True)
-    check_targets(model, job.lora["target_modules"])
+    if adapter is None:
+        check_targets(model, job.lora["target_modules"])
     return model
 
 
