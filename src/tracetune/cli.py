@@ -72,6 +72,7 @@ def explain(error: BaseException) -> str | None:
 @cli.command("run", params=kedro_run.params, help=kedro_run.help)
 def run(**options: Any) -> Any:
     """Kedro's run with the project's error messages."""
+    assert kedro_run.callback is not None
     with readable_errors():
         return kedro_run.callback(**options)
 
@@ -105,7 +106,8 @@ def _answer(
     with KedroSession.create(
         project, env=env, runtime_params={"tenant": tenant, "name": name}
     ) as session:
-        catalog = session.load_context().catalog
+        context: Any = session.load_context()  # type: ignore[attr-defined]
+        catalog = context.catalog
         released = catalog.get(f"{pipeline}.release.adapter")
         if released is None:
             raise ConfigurationError(

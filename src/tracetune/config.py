@@ -9,7 +9,7 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 
-class ProjectConfigLoader(OmegaConfigLoader):  # type: ignore[misc]
+class ProjectConfigLoader(OmegaConfigLoader):
     """Reads ``conf/local/credentials.yml`` whatever ``--env`` says.
 
     In Kedro an environment replaces ``local``, so that ``--env=gpu`` would lose the keys. Here an

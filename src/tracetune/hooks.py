@@ -150,7 +150,7 @@ class ProjectHooks:
 
 def _declared_parameters(context: KedroContext) -> set[str]:
     """Top-level parameter names in the files, without what the command line added."""
-    loader = context.config_loader
+    loader: Any = context.config_loader
     clean = type(loader)(
         conf_source=loader.conf_source,
         env=loader.env,

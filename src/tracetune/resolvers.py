@@ -36,4 +36,4 @@ def overlay(defaults: DictConfig, by_name: DictConfig | None, name: str) -> Any:
         by_name: Overrides: name → partial parameters.
         name: The name of this run.
     """
-    return OmegaConf.merge(defaults, (by_name or {}).get(name) or {})
+    return OmegaConf.merge(defaults, dict(by_name or {}).get(name) or {})

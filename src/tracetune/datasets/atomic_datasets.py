@@ -42,7 +42,7 @@ class _AtomicSave:
                 self._redirect = None
 
 
-class JSONDataset(_AtomicSave, KedroJSONDataset):
+class JSONDataset(_AtomicSave, KedroJSONDataset):  # type: ignore[misc]
     """A JSON document, saved atomically with sorted keys.
 
     Example:
@@ -62,19 +62,19 @@ class JSONDataset(_AtomicSave, KedroJSONDataset):
     }
 
 
-class FigureDataset(_AtomicSave, PlotlyJSONDataset):
+class FigureDataset(_AtomicSave, PlotlyJSONDataset):  # type: ignore[misc]
     """A Plotly figure as JSON, saved atomically; kedro-viz draws it as a preview."""
 
 
-class TextDataset(_AtomicSave, KedroTextDataset):
+class TextDataset(_AtomicSave, KedroTextDataset):  # type: ignore[misc]
     """A text file (the HTML report), saved atomically."""
 
 
-class FrameDataset(_AtomicSave, ParquetDataset):
+class FrameDataset(_AtomicSave, ParquetDataset):  # type: ignore[misc]
     """A pandas frame as Parquet, saved atomically; kedro-viz previews its first rows."""
 
 
-class TableDataset(_AtomicSave, FileDataset):
+class TableDataset(_AtomicSave, FileDataset):  # type: ignore[misc]
     """A lazy Ibis table as Parquet, saved atomically.
 
     Loading a file that is not Parquet is an error that names the file instead of an engine's

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracetune.evaluation.baselines import BASELINES
 from tracetune.evaluation.gate import Gate
 from tracetune.evaluation.metrics import smallest_effect
 from tracetune.evaluation.names import COLOURS, label, p_value, percent, points, span
@@ -216,7 +217,7 @@ def summary_lines(
         models = metrics["models"]
         against = metrics["comparisons"]["base"]
         cheap = max(
-            (model for model in ("majority", "nearest") if model in models),
+            (model for model in BASELINES if model in models),
             key=lambda model: models[model]["accuracy"],
         )
         lines += [

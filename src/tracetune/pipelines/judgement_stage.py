@@ -33,10 +33,10 @@ def predict(
     telemetry: TelemetryOptions,
     evaluation: EvaluationOptions,
     options: DpoOptions,
-) -> tuple[DataFrame, DataFrame]:
+) -> tuple[DataFrame, list[dict[str, Any]]]:
     """Answers of base, adapters and cheap baselines on the held-out rows; rewards of the pairs.
 
-    A stage that did not train has no answers; without any adapter both tables are empty.
+    A stage that did not train has no answers; without any adapter both are empty.
     """
     from tracetune.evaluation import judge
 
@@ -54,7 +54,7 @@ def predict(
         )
     found = judge.predict(
         base=base["path"],
-        revision=None,
+        weights_sha256=base["weights_sha256"],
         adapters=adapters,
         train=sft_train,
         test=test,
@@ -63,12 +63,12 @@ def predict(
         output=OutputSpec(target=telemetry.output.target, known=telemetry.output.known),
         options=evaluation,
     )
-    return found.answers, found.pairs
+    return found.answers, found.rewards
 
 
 def judge_adapter(
     predictions: DataFrame,
-    rewards: DataFrame,
+    rewards: list[dict[str, Any]],
     dpo_adapter: Path,
     evaluation: EvaluationOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -61,11 +61,11 @@ def resolve_base(
         The base model with its hashes (:class:`tracetune.training.base.BaseModelRef`).
     """
     from tracetune.training.base import resolve
-    from tracetune.training.embedded import check_no_leak_of
+    from tracetune.training.embedded import check_no_leak
 
     base = resolve(base_model, models, embedded)
     if base.kind == "embedded":
-        check_no_leak_of(embedded, test)
+        check_no_leak(embedded, [row.prompt[-1].content for row in test])
     return base.model_dump(mode="json")
 
 

@@ -157,7 +157,6 @@ class TelemetryOptions(Options):
     url: Name = Field(
         "http://127.0.0.1:6006", description="Address of the Phoenix server; used by phoenix only."
     )
-    url: Name = Field("http://127.0.0.1:6006", description="Address of the Phoenix server.")
     project: Name = Field("demo", description="Name of the Phoenix project.")
     anchor: Annotated[str, AfterValidator(_moment)] | None = Field(
         None,
