@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 # Usage telemetry of Kedro and of the training libraries is off.
 export DO_NOT_TRACK := 1
 export KEDRO_DISABLE_TELEMETRY := 1
