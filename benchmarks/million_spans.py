@@ -30,19 +30,25 @@ COPY (
     printf('%016x', i) AS span_id,
     printf('%032x', i // 3) AS trace_id,
     CASE WHEN i % 10 < 5 THEN NULL ELSE printf('%016x', i - 1) END AS parent_id,
-    CASE WHEN i % 10 < 3 THEN 'routing_agent' WHEN i % 10 < 5 THEN 'chat_turn' ELSE 'llm' END AS name,
+    CASE WHEN i % 10 < 3 THEN 'routing_agent' WHEN i % 10 < 5 THEN 'chat_turn' ELSE 'llm' END
+      AS name,
     CASE WHEN i % 10 < 3 THEN 'AGENT' WHEN i % 10 < 5 THEN 'CHAIN' ELSE 'LLM' END AS span_kind,
-    TIMESTAMPTZ '2026-01-20 00:00:00+00' + to_microseconds(i * (40 * 86400000000 // {n})) AS start_time,
-    TIMESTAMPTZ '2026-01-20 00:00:01+00' + to_microseconds(i * (40 * 86400000000 // {n})) AS end_time,
+    TIMESTAMPTZ '2026-01-20 00:00:00+00' + to_microseconds(i * (40 * 86400000000 // {n}))
+      AS start_time,
+    TIMESTAMPTZ '2026-01-20 00:00:01+00' + to_microseconds(i * (40 * 86400000000 // {n}))
+      AS end_time,
     CASE WHEN hash(i) % 50 = 0 THEN 'ERROR' ELSE 'OK' END AS status_code,
     printf('s-%d', i // 20) AS session_id,
     to_json(list_aggregate(list_transform(range(40), k ->
-      printf('%s%d', ['order','invoice','refund','meeting','flight','bug','deploy','salary'][1 + (hash(i * 41 + k) % 8)::INT],
-             (hash(i * 43 + k) % 900)::INT)), 'string_agg', ' ')
-      || CASE WHEN hash(i * 7 + 1) % 50 = 0 THEN ' mail me at user' || i || '@example.com' ELSE '' END)::VARCHAR
-      AS input_json,
+      printf('%s%d',
+        ['order','invoice','refund','meeting','flight','bug','deploy','salary']
+          [1 + (hash(i * 41 + k) % 8)::INT],
+        (hash(i * 43 + k) % 900)::INT)), 'string_agg', ' ')
+      || CASE WHEN hash(i * 7 + 1) % 50 = 0 THEN ' mail me at user' || i || '@example.com'
+         ELSE '' END)::VARCHAR AS input_json,
     to_json(printf('{{"agent": "%s", "confidence": 0.%d}}',
-      ['billing','calendar','code','hr','search','support','travel','weather'][1 + (hash(i) % 8)::INT],
+      ['billing','calendar','code','hr','search','support','travel','weather']
+        [1 + (hash(i) % 8)::INT],
       (hash(i) % 90)::INT + 10))::VARCHAR AS output_json,
     '{{}}' AS attributes_json
   FROM range({n}) t(i)
@@ -59,8 +65,8 @@ COPY (
     CASE WHEN hash(j) % 4 = 0 THEN 'rejected' ELSE 'approved' END AS label,
     NULL::DOUBLE AS score,
     'looks fine to me, checked against the handbook' AS explanation,
-    CASE WHEN hash(j) % 4 = 0 AND hash(j) % 3 > 0 THEN '{{"corrected_output":{{"agent":"refunds"}}}}'
-         ELSE '{{}}' END AS metadata_json,
+    CASE WHEN hash(j) % 4 = 0 AND hash(j) % 3 > 0
+         THEN '{{"corrected_output":{{"agent":"refunds"}}}}' ELSE '{{}}' END AS metadata_json,
     TIMESTAMPTZ '2026-02-28 00:00:00+00' AS created_at,
     TIMESTAMPTZ '2026-02-28 00:00:00+00' + to_seconds(j % 3600) AS updated_at
   FROM (SELECT j, CASE WHEN j < {n} THEN j ELSE (j - {n}) * 2 END AS i FROM range({m}) t(j))

