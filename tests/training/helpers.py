@@ -79,8 +79,11 @@ def sft_job(
 ) -> TrainingJob:
     write_dataset(folder, examples(rows), examples(validation, 1000))
     stage = SftOptions.model_validate(
-        {"lora": lora or {}, "trainer": {"num_train_epochs": 2, "per_device_train_batch_size": 4}
-         | trainer, "over_length": over_length}
+        {
+            "lora": lora or {},
+            "trainer": {"num_train_epochs": 2, "per_device_train_batch_size": 4} | trainer,
+            "over_length": over_length,
+        }
     )
     return build_job("sft", base=base, dataset=folder, stage=stage, seed=5, threads=threads)
 
