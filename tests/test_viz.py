@@ -1,0 +1,98 @@
+"""kedro-viz shows the pipeline with its layers, collapsed stages and previews."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.project import Project
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def viz(finished: Project) -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen(
+        finished.command("viz", "run", "--no-browser", f"--port={port}", "--env=test"),
+        cwd=finished.path,
+        env=finished.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/api/version", timeout=5).read()
+                break
+            except OSError:
+                assert process.poll() is None, process.stdout and process.stdout.read()
+                time.sleep(0.5)
+        else:
+            pytest.fail("kedro-viz did not start")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_graph_has_nodes_layers_and_stages(viz):
+    graph = get(f"{viz}/api/pipelines/dpo")
+    names = {node["name"] for node in graph["nodes"]}
+    for expected in ("write_rows", "split_rows", "predict", "judge", "release"):
+        assert any(expected in name for name in names), expected
+    assert graph["layers"] == [
+        "raw",
+        "intermediate",
+        "primary",
+        "feature",
+        "model_input",
+        "models",
+        "model_output",
+        "reporting",
+    ]
+    stages = {node["name"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
+    assert {"dpo.telemetry", "dpo.sft", "dpo.dpo", "dpo.judgement", "dpo.release"} <= {
+        node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"
+    }, stages
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind"),
+    [
+        ("dpo.examples", "TablePreview"),
+        ("dpo.preferences", "TablePreview"),
+        ("dpo.predictions", "TablePreview"),
+        ("dpo.metrics", "JSONPreview"),
+        ("dpo.gate", "JSONPreview"),
+        ("dpo.funnel", "JSONPreview"),
+        ("dpo.figure_losses", "PlotlyPreview"),
+        ("dpo.figure_rewards", "PlotlyPreview"),
+        ("dpo.figure_agents", "PlotlyPreview"),
+        ("dpo.figure_funnel", "PlotlyPreview"),
+    ],
+)
+def test_rows_and_figures_are_previewed(viz, dataset, kind):
+    graph = get(f"{viz}/api/pipelines/dpo")
+    [node] = [node for node in graph["nodes"] if node["name"] == dataset]
+    shown = get(f"{viz}/api/nodes/{node['id']}")
+    assert shown["preview_type"] == kind
+    assert shown["preview"]
