@@ -186,9 +186,11 @@ def _plan(
     start_from: Path | None,
 ) -> dict[str, Any]:
     from tracetune.training.base import BaseModelRef
+    from tracetune.training.estimate import estimate
     from tracetune.training.job import build_job, job_hash, write_dataset
-    from tracetune.training.preflight import PreflightReport, enforce, estimate
+    from tracetune.training.preflight import PreflightReport, enforce
 
+    dry_run = decision["dry_run"]
     inspected = PreflightReport.model_validate(report)
     enforce(inspected)
     job = build_job(
@@ -204,18 +206,19 @@ def _plan(
         "reason": decision[method]["reason"],
         "job_hash": job_hash(job),
         "job": job.model_dump(mode="json"),
-        "estimate": estimate(job, inspected),
+        "estimate": estimate(job, inspected).model_dump(mode="json") if dry_run else None,
     }
 
 
 def train(plan: dict[str, Any], work: Path, backend: str) -> Path:
     """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
-    from tracetune.backends import get_backend
+    from tracetune.backends import get_backend, run_to_end
     from tracetune.training.job import TrainingJob
 
+    chosen = get_backend(backend)
     if not plan["train"]:
         return write_skipped(work / "skipped", plan["reason"])
-    return get_backend(backend).run(TrainingJob.model_validate(plan["job"]), work)
+    return run_to_end(chosen, TrainingJob.model_validate(plan["job"]), work)
 
 
 def prepare_stage(pipeline: str) -> Pipeline:
