@@ -61,7 +61,7 @@ def test_the_text_is_seeded_and_has_no_short_requests() -> None:
     assert first != embedded_text.conversations(4, 200)
     assert all(len(text.split()) >= 4 for text in embedded_text.texts(3, 200))
     # the task of the pipelines is not in it
-    assert not any("agent" in turn["content"] for talk in first for turn in talk)
+    assert not any("_agent" in turn["content"] for talk in first for turn in talk)
 
 
 def test_a_held_out_row_in_the_text_is_found() -> None:

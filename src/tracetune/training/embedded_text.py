@@ -7,6 +7,7 @@ routing), it only lets the model know the words people use and what belongs toge
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import tomllib
@@ -19,20 +20,21 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tracetune.errors import GateError
-from tracetune.files import canonical_json, sha256_file
+from tracetune.files import sha256_file
 
 CORPUS = Path(__file__).parent / "embedded_corpus"
 NEAR = 0.8
 SHINGLE = 3
 _MIN_WORDS = 4  # shorter requests are everybody's: they would collide with held-out rows
 _SHARES = {
-    "label": 0.62,
-    "topic": 0.1,
-    "choose": 0.1,
+    "topic": 0.5,
+    "both": 0.15,
+    "label": 0.1,
+    "choose": 0.05,
     "same": 0.03,
     "slot": 0.05,
-    "echo": 0.03,
-    "chat": 0.07,
+    "echo": 0.04,
+    "chat": 0.08,
 }
 
 Conversation = list[dict[str, str]]
@@ -171,7 +173,13 @@ class Writer:
     ) -> tuple[str, str, str]:
         instruction = self.random.choice(self.corpus.tasks[task])
         if task == "topic":
-            return instruction, request, canonical_json({"topic": kind.topic}).replace(":", ": ")
+            key = self.random.choice(self.corpus.keys)
+            answer = kind.topic
+            if self.random.random() < 0.5:  # names as programs write them
+                answer += f"_{key}" if key in self.corpus.endings else "_requests"
+            return instruction.format(key=key), request, json.dumps({key: answer})
+        if task == "both":
+            return instruction, request, json.dumps({"topic": kind.topic, "kind": kind.name})
         if task == "label":
             return self._label(instruction, kind, request)
         if task == "choose":
@@ -183,7 +191,7 @@ class Writer:
             return instruction, f"{request}\n{self.request(other)[0]}", answer
         if task == "slot":
             name = self.random.choice(sorted(details))
-            answer = canonical_json({name: details[name]}).replace(":", ": ", 1)
+            answer = json.dumps({name: details[name]}, ensure_ascii=False)
             return instruction.format(slot=name), request, answer
         if task == "echo":
             return instruction, request, request
@@ -204,7 +212,7 @@ class Writer:
         text = instruction.format(
             options=", ".join(options), key=key, example=self.random.choice(options)
         )
-        return text, request, canonical_json({key: answer}).replace(":", ": ")
+        return text, request, json.dumps({key: answer})
 
     def _options(self, kind: Kind) -> list[str]:
         others = [other.name for other in self.corpus.kinds if other.topic != kind.topic]

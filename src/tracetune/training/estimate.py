@@ -86,13 +86,13 @@ def _matmul_speed(threads: int) -> float:
         best = math.inf
         for _ in range(_ROUNDS):
             start = time.perf_counter()
-            left @ left
+                left @ left
             if cuda:
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
     finally:
         torch.set_num_threads(before)
-    return 2 * _SIZE**3 / best
+    return float(2 * _SIZE**3 / best)
 
 
 def _words(seconds: float) -> str:
