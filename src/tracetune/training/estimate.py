@@ -86,7 +86,7 @@ def _matmul_speed(threads: int) -> float:
         best = math.inf
         for _ in range(_ROUNDS):
             start = time.perf_counter()
-                left @ left
+            left @ left
             if cuda:
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
