@@ -24,7 +24,7 @@ from tracetune.training.options import EmbeddedRecipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever this module would build another model from the same recipe."""
 
 PAD, BOS, START, END = "<|pad|>", "<|bos|>", "<|im_start|>", "<|im_end|>"
@@ -143,6 +143,7 @@ def _pretrain(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from tracetune.training.muon import Muon
     from tracetune.training.progress import bar
     from tracetune.training.seeds import deterministic
 
@@ -162,10 +163,18 @@ def _pretrain(
         )
         model: Any = LlamaForCausalLM(config).train()
         batches = _batches(recipe, tokenizer, conversations)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(batches)))
+        hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
+        others = [p for p in model.parameters() if all(p is not q for q in hidden)]
+        optimizers = [
+            Muon(hidden, lr=recipe.learning_rate),
+            torch.optim.AdamW(
+                others, lr=recipe.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0
+            ),
+        ]
+        schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(batches)))
+            for optimizer in optimizers
+        ]
         smooth = 0.0
         with bar("building the embedded base model", len(batches)) as advance:
             for step, (ids, weights) in enumerate(batches):
@@ -177,9 +186,10 @@ def _pretrain(
                 loss = (losses * part).sum() / part.sum()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
+                for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad(set_to_none=True)
                 value = float(loss.detach())
                 smooth = value if step == 0 else 0.95 * smooth + 0.05 * value
                 advance(loss=smooth)

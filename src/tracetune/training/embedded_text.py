@@ -175,8 +175,8 @@ class Writer:
         if task == "topic":
             key = self.random.choice(self.corpus.keys)
             answer = kind.topic
-            if self.random.random() < 0.5:  # names as programs write them
-                answer += f"_{key}" if key in self.corpus.endings else "_requests"
+            if key in self.corpus.endings:  # names as programs write them
+                answer += f"_{key}"
             return instruction.format(key=key), request, json.dumps({key: answer})
         if task == "both":
             return instruction, request, json.dumps({"topic": kind.topic, "kind": kind.name})

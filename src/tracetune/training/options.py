@@ -47,7 +47,8 @@ class EmbeddedRecipe(Options):
         max_positions: Longest sequence in tokens.
         conversations: Number of generated conversations; each is seen once.
         batch_tokens: Tokens per optimiser step, padding included (approximate).
-        learning_rate: Peak learning rate of AdamW (short linear warm-up, then cosine).
+        learning_rate: Peak rate of Muon, for the matrices of the blocks (warm-up, then cosine).
+        embedding_rate: Peak rate of AdamW, for the embedding and the norms.
         threads: CPU threads; other numbers give other rounding, hence other weights.
     """
 
@@ -55,12 +56,13 @@ class EmbeddedRecipe(Options):
     vocab_size: int = Field(default=2048, ge=512, le=8192)
     hidden_size: int = Field(default=256, multiple_of=256, gt=0)
     intermediate_size: int = Field(default=768, multiple_of=256, gt=0)
-    layers: int = Field(default=3, gt=0)
+    layers: int = Field(default=2, gt=0)
     heads: int = Field(default=4, gt=0)
     max_positions: int = Field(default=1024, gt=0)
-    conversations: int = Field(default=7000, gt=0)
-    batch_tokens: int = Field(default=2048, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    conversations: int = Field(default=9000, gt=0)
+    batch_tokens: int = Field(default=1024, gt=0)
+    learning_rate: float = Field(default=2e-2, gt=0)
+    embedding_rate: float = Field(default=3e-3, gt=0)
     threads: int = Field(default=2, gt=0)
 
 
