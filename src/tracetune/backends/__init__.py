@@ -1,99 +1,35 @@
-"""Where a training job runs. A backend only launches, polls, cancels and fetches.
+"""Backends: where a training job runs.
 
-It knows nothing of rows or datasets: it gets a :class:`~tracetune.training.job.TrainingJob` and a
-folder to work in, and gives back a model folder. Its handle is a JSON document, so that a stopped
-run can find a job again.
+A backend takes a job and knows nothing of pipelines or sources. Four verbs: launch, poll, cancel,
+fetch. The handle that ``launch`` returns is a JSON document, so that a run can stop and find its
+job again later.
 """
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+import difflib
 
-from pydantic import BaseModel, ConfigDict
+from tracetune.backends.base import Backend, JobHandle, JobState
+from tracetune.backends.local import LocalBackend
+from tracetune.errors import ConfigurationError
 
-from tracetune.errors import ConfigurationError, TracetuneError
+__all__ = ["Backend", "JobHandle", "JobState", "LocalBackend", "get"]
 
-if TYPE_CHECKING:
-    from tracetune.training.job import TrainingJob
-
-JobState = Literal["running", "completed", "failed", "cancelled"]
-BACKENDS = ("local",)
+_BACKENDS: dict[str, type[Backend]] = {LocalBackend.name: LocalBackend}
 
 
-class Handle(BaseModel):
-    """What is needed to find a launched job again.
-
-    Attributes:
-        backend: Name of the backend.
-        job_hash: Which job it is.
-        reference: What the backend knows it by (for ``local`` a folder).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    backend: str
-    job_hash: str
-    reference: str
-
-
-class Backend(Protocol):
-    """The four verbs every backend has."""
-
-    def launch(self, job: TrainingJob, work: Path) -> Handle:
-        """Starts the job, or finds it again if it was launched before."""
-        ...
-
-    def poll(self, handle: Handle) -> JobState:
-        """How it stands."""
-        ...
-
-    def cancel(self, handle: Handle) -> None:
-        """Stops it; harmless when it has ended."""
-        ...
-
-    def fetch(self, handle: Handle) -> Path:
-        """The model folder of a completed job, on this machine."""
-        ...
-
-
-def get_backend(name: str) -> Backend:
-    """The backend of that name.
+def get(name: str) -> Backend:
+    """The backend called ``name``.
 
     Raises:
-        ConfigurationError: If there is none.
+        ConfigurationError: There is none of that name.
     """
-    if name == "local":
-        from tracetune.backends.local import LocalBackend
-
-        return LocalBackend()
-    raise ConfigurationError(
-        f"there is no backend {name!r}",
-        where="backend",
-        remedy=f"choose one of: {', '.join(BACKENDS)}",
-    )
-
-
-def run_to_end(backend: Backend, job: TrainingJob, work: Path, *, interval: float = 10.0) -> Path:
-    """Launches a job, waits for it and fetches its model folder.
-
-    Args:
-        backend: Where it runs.
-        job: What is trained.
-        work: Folder that is kept between runs.
-        interval: Seconds between two polls.
-
-    Raises:
-        TracetuneError: If the job failed or was cancelled.
-    """
-    handle = backend.launch(job, work)
-    while (state := backend.poll(handle)) == "running":
-        time.sleep(interval)
-    if state != "completed":
-        raise TracetuneError(
-            f"the training job is {state}",
-            where=f"{handle.backend}: {handle.reference}",
-            remedy="look at its log, then run again; it goes on from its last checkpoint",
+    if name not in _BACKENDS:
+        close = difflib.get_close_matches(name, _BACKENDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigurationError(
+            f"there is no backend {name!r}{hint}",
+            where="backend",
+            remedy=f"choose one of: {', '.join(_BACKENDS)}",
         )
-    return backend.fetch(handle)
+    return _BACKENDS[name]()

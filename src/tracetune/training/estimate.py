@@ -1,101 +1,111 @@
-"""How long a job will take, before it is run: for ``dry_run``.
+"""What a job will cost before it is run: tokens, floating point operations, seconds.
 
-Work: the tokens of all used sequences times the epochs, times the cost of a token. With LoRA and N
-weights a token costs 4N floating-point operations for SFT (forward 2N, gradients of the
-activations 2N) and 6N for DPO, whose reference adds a forward pass.
+Operations per token follow the usual model (N weights in matrix products): the forward pass costs
+2N, the gradients of the activations 2N, and of the weights 2N, which LoRA leaves out. So SFT with
+LoRA costs 4N and DPO 6N per token, because the reference is one more forward pass; gradient
+checkpointing repeats the forward pass (+2N). Evaluation costs 2N (DPO 4N) per token.
 
-Speed: a short matrix product is timed on this machine. Training reaches a part of that speed, which
-depends on the sizes of model and batch; small models reach little. So the estimate is a range.
+Seconds are those operations over the rate of this machine, measured for a fraction of a second with
+matrix products of the model's own shape, times a stated efficiency: small models spend most of
+their time between the products. It is an estimate, good to a factor of about two.
 """
 
 from __future__ import annotations
 
 import math
-import time
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tracetune.files import read_json
 from tracetune.training.job import TrainingJob
 from tracetune.training.preflight import PreflightReport
 
-COST = {"sft": 4, "dpo": 6}
-EFFICIENCY = (0.15, 0.6)
-_SIZE = 1024
-_ROUNDS = 5
+EFFICIENCY = 0.35
+"""Share of the rate of bare matrix products that training reaches on a CPU; measured."""
+_MEASURED_SECONDS = 0.3
 
 
 class Estimate(BaseModel):
-    """What a job costs.
+    """What a job will cost.
 
     Attributes:
-        tokens: Tokens that go through the model, all epochs.
-        flops: Floating-point operations.
-        seconds: Shortest and longest time expected on this machine.
-        words: The same for people.
+        tokens: Tokens that go through training, over all epochs; padding not counted.
+        steps: Optimiser steps (an upper bound; early stopping may end before).
+        flops: Floating point operations, evaluation included.
+        flops_per_second: Rate assumed: measured rate of this machine times the efficiency.
+        seconds: ``flops / flops_per_second``; start-up and saving are not counted.
+        method: How it was worked out, for people.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: int
+    steps: int
     flops: float
-    seconds: tuple[float, float]
-    words: str
+    flops_per_second: float
+    seconds: float
+    method: str
 
 
 def estimate(job: TrainingJob, report: PreflightReport) -> Estimate:
-    """The cost of ``job`` on this machine.
+    """The cost of ``job`` on this machine; nothing is loaded or trained.
 
     Args:
         job: The job.
         report: Its preflight report, which knows the tokens.
     """
-    tokens = round(report.total_tokens * _epochs(job, report.rows_used))
-    flops = float(tokens) * COST[job.method] * job.base.parameters
-    speed = _matmul_speed(job.limits.threads)
-    fast, slow = (flops / (speed * share) for share in reversed(EFFICIENCY))
+    trainer = job.trainer
+    batch = trainer.get("per_device_train_batch_size", 8)
+    batch *= trainer.get("gradient_accumulation_steps", 1)
+    per_epoch = max(1, math.ceil(report.rows_used / batch))
+    steps = math.ceil(trainer.get("num_train_epochs", 3) * per_epoch)
+    bounds = [trainer.get("max_steps") or -1, job.limits.max_steps or -1]
+    steps = min([steps, *(bound for bound in bounds if bound > 0)])
+    epochs = steps / per_epoch
+    tokens = round(report.total_tokens * epochs)
+    per_token = 6 if job.method == "dpo" else 4
+    per_token += 2 if trainer.get("gradient_checkpointing") else 0
+    held_out = report.total_tokens * report.validation_rows / max(1, report.rows_used)
+    evaluations = math.ceil(steps / max(1, steps // 10)) if report.validation_rows else 0
+    evaluated = held_out * evaluations * (4 if job.method == "dpo" else 2)
+    flops = job.base.parameters * (tokens * per_token + evaluated)
+    rate = _rate(job) * EFFICIENCY
     return Estimate(
         tokens=tokens,
-        flops=flops,
-        seconds=(round(fast, 1), round(slow, 1)),
-        words=f"{_words(fast)} to {_words(slow)} on this machine for {tokens:,} tokens",
+        steps=steps,
+        flops=float(flops),
+        flops_per_second=rate,
+        seconds=round(flops / rate, 1),
+        method=f"{per_token}N per token, N = {job.base.parameters}; rate of matrix products of "
+        f"this machine ({job.limits.threads} threads) times {EFFICIENCY}",
     )
 
 
-def _epochs(job: TrainingJob, rows: int) -> float:
-    """Epochs that are run at most; early stopping may end sooner."""
-    trainer = job.trainer
-    epochs = float(trainer.get("num_train_epochs", 3))
-    limit = job.limits.max_steps or trainer.get("max_steps", -1)
-    if limit is None or limit <= 0:
-        return epochs
-    batch = trainer.get("per_device_train_batch_size", 8)
-    steps = math.ceil(rows / (batch * trainer.get("gradient_accumulation_steps", 1)))
-    return float(limit) / max(1, steps)
+def _rate(job: TrainingJob) -> float:
+    """Floating point operations per second of matrix products of the model's shape."""
+    import time
 
-
-def _matmul_speed(threads: int) -> float:
-    """Floating-point operations per second of a large float32 product (bfloat16 on a GPU)."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    cuda = torch.cuda.is_available()
-    device, kind = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
-    left = torch.ones(_SIZE, _SIZE, device=device, dtype=kind)
+    config: dict[str, Any] = read_json(Path(job.base.path) / "config.json")
+    hidden = int(config.get("hidden_size", 1024))
+    inner = int(config.get("intermediate_size", 4 * hidden))
+    device = "cuda" if torch.cuda.is_available() and not job.trainer.get("use_cpu") else "cpu"
+    dtype = torch.bfloat16 if job.trainer.get("bf16") else torch.float32
+    left = torch.ones(1024, hidden, device=device, dtype=dtype)
+    right = torch.ones(hidden, inner, device=device, dtype=dtype)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.limits.threads)
     try:
-        best = math.inf
-        for _ in range(_ROUNDS):
-            start = time.perf_counter()
-            left @ left
-            if cuda:
+        left @ right
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < _MEASURED_SECONDS:
+            left @ right
+            if device == "cuda":
                 torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
+            count += 1
+        return 2.0 * 1024 * hidden * inner * count / (time.perf_counter() - started)
     finally:
-        torch.set_num_threads(before)
-    return float(2 * _SIZE**3 / best)
-
-
-def _words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        torch.set_num_threads(threads)

@@ -26,7 +26,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """
     a, b, c = _COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    x: torch.Tensor = wide / (wide.norm() + 1e-7)
     for _ in range(_STEPS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
