@@ -144,7 +144,11 @@ def write_report(
     notes = [f"Decision: {decision['reason']}."]
     if decision["dry_run"]:
         for stage, plan in (("SFT", sft_plan), ("DPO", dpo_plan)):
-            notes.append(f"{stage} would take {plan['estimate']['words']}.")
+            cost = plan["estimate"]
+            notes.append(
+                f"{stage} would take about {cost['seconds']:.0f} s on this machine: "
+                f"{cost['steps']} steps, {cost['tokens']:,} tokens."
+            )
     page = render(
         ReportContext(
             title=f"dpo: {name}",

@@ -27,6 +27,10 @@ from tracetune.training.options import (
 )
 
 
+POLL_SECONDS = 10.0
+"""Between two looks at a job that runs elsewhere."""
+
+
 def select_examples(
     splits: dict[str, Any], examples: list[Example]
 ) -> tuple[list[Example], list[Example]]:
@@ -212,13 +216,18 @@ def _plan(
 
 def train(plan: dict[str, Any], work: Path, backend: str) -> Path:
     """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
-    from tracetune.backends import get_backend, run_to_end
+    import time
+
+    from tracetune import backends
     from tracetune.training.job import TrainingJob
 
-    chosen = get_backend(backend)
+    chosen = backends.get(backend)
     if not plan["train"]:
         return write_skipped(work / "skipped", plan["reason"])
-    return run_to_end(chosen, TrainingJob.model_validate(plan["job"]), work)
+    handle = chosen.launch(TrainingJob.model_validate(plan["job"]), work / "model", work / "jobs")
+    while chosen.poll(handle).state == "running":
+        time.sleep(POLL_SECONDS)
+    return chosen.fetch(handle)
 
 
 def prepare_stage(pipeline: str) -> Pipeline:
