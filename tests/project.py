@@ -76,11 +76,12 @@ def copy_project(target: Path, embedded: Path | None = None) -> Project:
         source, place = ROOT / part, target / part
         place.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "credentials.yml")
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(source, place, ignore=ignore)
         elif source.exists():
             shutil.copy2(source, place)
-    # The example of the credentials is committed, so `conf/local` exists in every clone.
+    # A developer's own keys stay out; the committed example keeps `conf/local` in every clone.
+    (target / "conf/local/credentials.yml").unlink(missing_ok=True)
     if embedded is not None:
         shutil.copytree(embedded, target / EMBEDDED)
     return Project(target)

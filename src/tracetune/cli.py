@@ -64,9 +64,23 @@ def explain(error: BaseException) -> str | None:
         return f"parameters: {error}\nWhat to do: correct --params or the file in conf/"
     if isinstance(error, DatasetError):
         return str(error)
-    if isinstance(error, ValueError) and "Failed to find the pipeline named" in str(error):
-        return str(error)
+    if isinstance(error, ImportError):
+        return _unknown_pipeline(error)
     return None
+
+
+def _unknown_pipeline(error: ImportError) -> str | None:
+    """With ``--pipeline=x`` Kedro imports ``pipelines/x``; a wrong name is an import error."""
+    cause = error.__cause__
+    package = f"{__package__}.pipelines"
+    if not isinstance(cause, ModuleNotFoundError) or not (cause.name or "").startswith(package):
+        return None
+    folder = Path(__file__).parent / "pipelines"
+    known = sorted(path.parent.name for path in folder.glob("*/pipeline.py"))
+    return (
+        f"--pipeline: there is no pipeline {str(cause.name).removeprefix(package + '.')!r}\n"
+        f"What to do: choose one of: {', '.join(known)}"
+    )
 
 
 @cli.command("run", params=kedro_run.params, help=kedro_run.help)

@@ -26,7 +26,6 @@ from tracetune.training.options import (
     StageOptions,
 )
 
-
 POLL_SECONDS = 10.0
 """Between two looks at a job that runs elsewhere."""
 

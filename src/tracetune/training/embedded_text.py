@@ -62,6 +62,7 @@ class Corpus:
     kinds: list[Kind]
     endings: list[str]
     keys: list[str]
+    joints: list[str]
     replies: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -99,6 +100,7 @@ def read_corpus() -> Corpus:
         kinds=kinds,
         endings=_words(shared["names"]["endings"]),
         keys=_words(shared["names"]["keys"]),
+        joints=_words(shared["patterns"]["joints"]),
         replies=replies,
     )
 
@@ -124,9 +126,14 @@ class Writer:
         while True:
             pool = kind.lines if self.random.random() < 0.45 else kind.patterns
             text, found = self._fill(self.random.choice(pool), kind)
-            if self.random.random() < 0.15:  # two sentences, as people write
+            draw = self.random.random()
+            if draw < 0.1:  # two sentences, as people write
                 more, details = self._fill(self.random.choice(kind.patterns), kind)
                 text, found = f"{text.rstrip('?')}, {more}", {**details, **found}
+            elif draw < 0.2:  # a second wish; the first one decides what it is about
+                other = self.random.choice(self.corpus.kinds)
+                more, _ = self._fill(self.random.choice(other.lines), other)
+                text = f"{text.rstrip('?')} {self.random.choice(self.corpus.joints)} {more}"
             if len(text.split()) >= _MIN_WORDS:
                 return self._style(text), found
 
@@ -162,11 +169,27 @@ class Writer:
         if task == "slot" and not details:
             task = "topic"
         system, user, answer = self._task(task, kind, request, details)
-        return [
+        talk = [
             {"role": "system", "content": system},
             {"role": "user", "content": user},
             {"role": "assistant", "content": answer},
         ]
+        if task in ("topic", "both"):  # more of the same: every answer is one more lesson
+            name = next(iter(json.loads(answer)))
+            for _ in range(self.random.randint(0, 3)):
+                kind = self.random.choice(self.corpus.kinds)
+                answer = self._named(kind, name) if task == "topic" else self._both(kind)
+                talk.append({"role": "user", "content": self.request(kind)[0]})
+                talk.append({"role": "assistant", "content": answer})
+        return talk
+
+    def _named(self, kind: Kind, key: str) -> str:
+        # names as programs write them
+        name = f"{kind.topic}_{key}" if key in self.corpus.endings else kind.topic
+        return json.dumps({key: name})
+
+    def _both(self, kind: Kind) -> str:
+        return json.dumps({"topic": kind.topic, "kind": kind.name})
 
     def _task(
         self, task: str, kind: Kind, request: str, details: dict[str, str]
@@ -174,12 +197,9 @@ class Writer:
         instruction = self.random.choice(self.corpus.tasks[task])
         if task == "topic":
             key = self.random.choice(self.corpus.keys)
-            answer = kind.topic
-            if key in self.corpus.endings:  # names as programs write them
-                answer += f"_{key}"
-            return instruction.format(key=key), request, json.dumps({key: answer})
+            return instruction.format(key=key), request, self._named(kind, key)
         if task == "both":
-            return instruction, request, json.dumps({"topic": kind.topic, "kind": kind.name})
+            return instruction, request, self._both(kind)
         if task == "label":
             return self._label(instruction, kind, request)
         if task == "choose":
@@ -221,6 +241,15 @@ class Writer:
         return options
 
 
+def kind_texts() -> list[list[str]]:
+    """Per kind its words and sentences, each as it stands at the start and inside a sentence."""
+    result = []
+    for kind in read_corpus().kinds:
+        lines = [re.sub(r"\{\w+\}", " ", text) for text in (*kind.lines, *kind.nouns, *kind.verbs)]
+        result.append([form for line in lines for form in (line, " " + line, line.capitalize())])
+    return result
+
+
 def conversations(seed: int, count: int) -> list[Conversation]:
     """``count`` conversations of one seed."""
     writer = Writer(seed)
@@ -232,7 +261,9 @@ def texts(seed: int, count: int) -> list[str]:
     return [
         line
         for conversation in conversations(seed, count)
-        for line in conversation[1]["content"].splitlines()
+        for turn in conversation
+        if turn["role"] == "user"
+        for line in turn["content"].splitlines()
     ]
 
 

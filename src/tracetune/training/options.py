@@ -53,13 +53,13 @@ class EmbeddedRecipe(Options):
     """
 
     seed: int = 7
-    vocab_size: int = Field(default=2048, ge=512, le=8192)
+    vocab_size: int = Field(default=4096, ge=512, le=8192)
     hidden_size: int = Field(default=256, multiple_of=256, gt=0)
-    intermediate_size: int = Field(default=768, multiple_of=256, gt=0)
+    intermediate_size: int = Field(default=512, multiple_of=256, gt=0)
     layers: int = Field(default=2, gt=0)
     heads: int = Field(default=4, gt=0)
     max_positions: int = Field(default=1024, gt=0)
-    conversations: int = Field(default=9000, gt=0)
+    conversations: int = Field(default=5000, gt=0)
     batch_tokens: int = Field(default=1024, gt=0)
     learning_rate: float = Field(default=2e-2, gt=0)
     embedding_rate: float = Field(default=3e-3, gt=0)
