@@ -68,6 +68,7 @@ def test_graph_has_nodes_layers_and_stages(viz):
         "models",
         "model_output",
         "reporting",
+        "release",
     ]
     stages = {node["name"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
     assert {"dpo.telemetry", "dpo.sft", "dpo.dpo", "dpo.judgement", "dpo.release"} <= {

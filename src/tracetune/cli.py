@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,14 +72,13 @@ def explain(error: BaseException) -> str | None:
 
 def _unknown_pipeline(error: ImportError) -> str | None:
     """With ``--pipeline=x`` Kedro imports ``pipelines/x``; a wrong name is an import error."""
-    cause = error.__cause__
-    package = f"{__package__}.pipelines"
-    if not isinstance(cause, ModuleNotFoundError) or not (cause.name or "").startswith(package):
-        return None
+    named = re.search(rf"'{re.escape(__package__ or '')}\.pipelines\.([^']+)'", str(error))
     folder = Path(__file__).parent / "pipelines"
+    if named is None or (folder / named[1]).is_dir():
+        return None
     known = sorted(path.parent.name for path in folder.glob("*/pipeline.py"))
     return (
-        f"--pipeline: there is no pipeline {str(cause.name).removeprefix(package + '.')!r}\n"
+        f"--pipeline: there is no pipeline {named[1]!r}\n"
         f"What to do: choose one of: {', '.join(known)}"
     )
 
