@@ -180,9 +180,7 @@ def test_predict_refuses_a_base_that_has_changed(finished, tmp_path):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    "moment", ["sft.plan", "dpo.plan", "dpo.train", "judgement.predict"], ids=str
-)
+@pytest.mark.parametrize("moment", ["sft.plan", "dpo.plan", "dpo.train"])
 def test_killed_run_started_again_gives_the_same_adapter(finished, tmp_path, moment):
     project = copy_project(tmp_path / "project", finished.path / EMBEDDED)
     process = subprocess.Popen(
