@@ -7,6 +7,7 @@ on save and on load.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -104,7 +105,7 @@ def _check_completion(name: str, messages: list[Message]) -> None:
         raise ValueError(f"{name} is blank")
 
 
-class Row(Record):
+class Row(Record, ABC):
     """What every training row has.
 
     Attributes:
@@ -116,9 +117,9 @@ class Row(Record):
     provenance: Provenance
     tags: dict[str, Text] = Field(default_factory=dict)
 
+    @abstractmethod
     def content(self) -> Any:
         """The part of the row that a model is trained on, as plain JSON values."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _hash_matches(self) -> Row:
