@@ -77,7 +77,7 @@ def resolve(
     """
     profile = profiles.choose(options.id, options.profile)
     if options.id == "embedded":
-        from tracetune.training import embedded
+        from tracetune.training.embedded import build, recipe_hash
 
         if options.revision is not None:
             raise ConfigurationError(
@@ -86,10 +86,8 @@ def resolve(
                 remedy="set it to null, or change the recipe",
             )
         recipe = recipe or EmbeddedRecipe()
-        folder = embedded.build(recipe, cache_root)
-        return describe(
-            folder, options.id, embedded.recipe_hash(recipe)[:16], profile.name, "embedded"
-        )
+        folder = build(recipe, cache_root)
+        return describe(folder, options.id, recipe_hash(recipe)[:16], profile.name, "embedded")
     local = Path(options.id).expanduser()
     if local.is_dir():
         if options.revision is not None:

@@ -24,7 +24,7 @@ from tracetune.training.options import EmbeddedRecipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CODE_VERSION = 3
+CODE_VERSION = 5
 """Raised whenever this module would build another model from the same recipe."""
 
 PAD, BOS, START, END = "<|pad|>", "<|bos|>", "<|im_start|>", "<|im_end|>"
@@ -43,6 +43,10 @@ TEMPLATE = (
 )
 EMBEDDING_START = 1.5
 """Length of the part of an embedding that says what a word is about, against the random part."""
+OTHER_SHARE = 0.15
+"""Share of the tokens outside the answers that are learned as well."""
+WORD_REPEATS = 200
+"""How often the tokenizer reads the words that shall be tokens of their own."""
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
@@ -114,9 +118,8 @@ def train_tokenizer(
         show_progress=False,
     )
     turns = (turn["content"] for talk in conversations for turn in talk)
-    tokenizer.train_from_iterator(
-        (text for turn in turns for text in (turn, "system user assistant")), trainer
-    )
+    words = embedded_text.read_corpus().words * WORD_REPEATS
+    tokenizer.train_from_iterator((text for part in (turns, words) for text in part), trainer)
     tokenizer_class: Any = PreTrainedTokenizerFast
     fast = tokenizer_class(
         tokenizer_object=tokenizer,
@@ -184,7 +187,7 @@ def _pretrain(
                 loss = torch.nn.functional.cross_entropy(
                     model.lm_head(states[:, :-1][counted]), ids[:, 1:][counted]
                 )
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 for optimizer, schedule in zip(optimizers, schedules, strict=True):
                     optimizer.step()
@@ -214,7 +217,7 @@ def _start_embedding(weight: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     share = counts / counts.sum(0, keepdim=True)
     information = torch.log((share + 1e-9) / (share.mean(1, keepdim=True) + 1e-9)).clamp(min=0)
     # a word seen once says less than one seen often
-    information *= (counts.sum(1, keepdim=True) / (counts.sum(1, keepdim=True) + 1))
+    information *= counts.sum(1, keepdim=True) / (counts.sum(1, keepdim=True) + 1)
     direction = information @ torch.randn(len(texts), weight.shape[1])
     scale = EMBEDDING_START * weight.norm(dim=1).mean() / direction.norm(dim=1).max()
     with torch.no_grad():
@@ -240,7 +243,7 @@ def _batches(
     """Batches of about equal length, in a seeded order: token ids and which of them are learned.
 
     Padding stands at the right, where causal attention never looks back from a real token, so the
-    model needs no attention mask; only answers are learned.
+    model needs no attention mask; it is told what to learn.
     """
     import random
 
@@ -263,6 +266,8 @@ def _batches(
         for index, row in enumerate(group):
             tokens[index, : len(row)] = torch.tensor(row)
             learned[index, : len(row)] = torch.tensor(_answers(row, tokenizer))
+            # some of the other tokens too, or most words could never be said
+            learned[index, 1 : len(row)] |= torch.rand(len(row) - 1) < OTHER_SHARE
         batches.append((tokens, learned))
     return batches
 

@@ -32,6 +32,7 @@ _SHARES = {
     "label": 0.1,
     "choose": 0.05,
     "same": 0.03,
+    "form": 0.04,
     "slot": 0.05,
     "echo": 0.04,
     "chat": 0.08,
@@ -63,6 +64,7 @@ class Corpus:
     endings: list[str]
     keys: list[str]
     joints: list[str]
+    words: list[str]
     replies: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -100,6 +102,7 @@ def read_corpus() -> Corpus:
         kinds=kinds,
         endings=_words(shared["names"]["endings"]),
         keys=_words(shared["names"]["keys"]),
+        words=_words(shared["names"]["words"]),
         joints=_words(shared["patterns"]["joints"]),
         replies=replies,
     )
@@ -176,17 +179,18 @@ class Writer:
         ]
         if task in ("topic", "both"):  # more of the same: every answer is one more lesson
             name = next(iter(json.loads(answer)))
+            compact = '":"' in answer
             for _ in range(self.random.randint(0, 3)):
                 kind = self.random.choice(self.corpus.kinds)
-                answer = self._named(kind, name) if task == "topic" else self._both(kind)
+                answer = self._named(kind, name, compact) if task == "topic" else self._both(kind)
                 talk.append({"role": "user", "content": self.request(kind)[0]})
                 talk.append({"role": "assistant", "content": answer})
         return talk
 
-    def _named(self, kind: Kind, key: str) -> str:
+    def _named(self, kind: Kind, key: str, compact: bool) -> str:
         # names as programs write them
         name = f"{kind.topic}_{key}" if key in self.corpus.endings else kind.topic
-        return json.dumps({key: name})
+        return _json(key, name, compact)
 
     def _both(self, kind: Kind) -> str:
         return json.dumps({"topic": kind.topic, "kind": kind.name})
@@ -197,7 +201,16 @@ class Writer:
         instruction = self.random.choice(self.corpus.tasks[task])
         if task == "topic":
             key = self.random.choice(self.corpus.keys)
-            return instruction.format(key=key), request, self._named(kind, key)
+            return (
+                instruction.format(key=key),
+                request,
+                self._named(kind, key, '":"' in instruction),
+            )
+        if task == "form":
+            key = self.random.choice(self.corpus.words)
+            answer = _json(key, self._identifier(), '":"' in instruction)
+            word = next(iter(json.loads(answer).values()))
+            return instruction.format(key=key), f"the word is {word}", answer
         if task == "both":
             return instruction, request, self._both(kind)
         if task == "label":
@@ -217,6 +230,11 @@ class Writer:
             return instruction, request, request
         return instruction, request, self.random.choice(self.corpus.replies[kind.topic])
 
+    def _identifier(self) -> str:
+        """A name as programs write it, of two words."""
+        words = [*self.corpus.words, *(kind.labels[0] for kind in self.corpus.kinds)]
+        return "_".join(self.random.sample([word for word in words if "_" not in word], 2))
+
     def _label(self, instruction: str, kind: Kind, request: str) -> tuple[str, str, str]:
         """Choosing a name from a list that changes every time."""
         ending = self.random.choice(["", *(f"_{word}" for word in self.corpus.endings)])
@@ -232,13 +250,18 @@ class Writer:
         text = instruction.format(
             options=", ".join(options), key=key, example=self.random.choice(options)
         )
-        return text, request, json.dumps({key: answer})
+        return text, request, _json(key, answer, '":"' in instruction)
 
     def _options(self, kind: Kind) -> list[str]:
         others = [other.name for other in self.corpus.kinds if other.topic != kind.topic]
         options = [*self.random.sample(others, 4), kind.name]
         self.random.shuffle(options)
         return options
+
+
+def _json(key: str, value: str, compact: bool) -> str:
+    """A JSON object, written as the instruction writes it."""
+    return json.dumps({key: value}, separators=(",", ":") if compact else (", ", ": "))
 
 
 def kind_texts() -> list[list[str]]:

@@ -15,22 +15,21 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix with (about) equal singular values, by Newton-Schulz iteration.
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest matrices with (about) equal singular values, by Newton-Schulz iteration.
 
     Args:
-        matrix: Shape (rows, columns), float32.
+        matrices: Shape (count, rows, columns) with rows <= columns, float32.
 
     Returns:
         Same shape, singular values between about 0.7 and 1.2.
     """
     a, b, c = _COEFFICIENTS
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x: torch.Tensor = wide / (wide.norm() + 1e-7)
+    x: torch.Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x
 
 
 class Muon(torch.optim.Optimizer):
@@ -52,11 +51,18 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every weight that has a gradient."""
         for group in self.param_groups:
+            # equal shapes together: few large products instead of many small ones
+            by_shape: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
                 running = self.state[weight].setdefault("running", torch.zeros_like(weight))
                 running.lerp_(weight.grad, 1 - group["momentum"])
                 ahead = weight.grad.lerp(running, group["momentum"])
-                scale = max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5
-                weight.add_(orthogonal(ahead), alpha=-group["lr"] * scale)
+                tall = ahead.shape[0] > ahead.shape[1]
+                wide = (ahead.T, weight.T) if tall else (ahead, weight)
+                by_shape.setdefault(tuple(wide[0].shape), []).append(wide)
+            for pairs in by_shape.values():
+                updates = orthogonal(torch.stack([ahead for ahead, _ in pairs]))
+                for update, (_, weight) in zip(updates, pairs, strict=True):
+                    weight.add_(update, alpha=-group["lr"])

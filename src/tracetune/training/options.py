@@ -59,7 +59,7 @@ class EmbeddedRecipe(Options):
     layers: int = Field(default=2, gt=0)
     heads: int = Field(default=4, gt=0)
     max_positions: int = Field(default=1024, gt=0)
-    conversations: int = Field(default=5000, gt=0)
+    conversations: int = Field(default=4500, gt=0)
     batch_tokens: int = Field(default=1024, gt=0)
     learning_rate: float = Field(default=2e-2, gt=0)
     embedding_rate: float = Field(default=3e-3, gt=0)
