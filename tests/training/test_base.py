@@ -64,6 +64,16 @@ def test_the_text_is_seeded_and_has_no_short_requests() -> None:
     assert not any("_agent" in turn["content"] for talk in first for turn in talk)
 
 
+def test_the_answers_are_found_as_the_template_marks_them(base: BaseModelRef) -> None:
+    tokenizer = base_model.load_tokenizer(base)
+    for talk in embedded_text.conversations(3, 30):
+        marked = tokenizer.apply_chat_template(
+            talk, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        found = embedded._answers(marked["input_ids"], tokenizer)
+        assert [int(bit) for bit in found] == marked["assistant_masks"]
+
+
 def test_a_held_out_row_in_the_text_is_found() -> None:
     known = embedded_text.texts(TINY.seed, TINY.conversations)
     report = embedded.check_no_leak(TINY, ["a sentence nobody ever generated from the corpus"])
