@@ -107,7 +107,7 @@ def test_killed_between_the_last_step_and_the_result(
     """Also after early stopping: no step is made beyond the one that training ended with."""
     from tracetune.training import model_folder
 
-    job = sft_job(base, tmp_path / "rows", rows=96, validation=12, learning_rate=0.3)
+    job = sft_job(base, tmp_path / "rows", rows=96, validation=12, learning_rate=3.0)
     expected = sha256_folder(run(job, tmp_path / "whole"), skip=SKIP)
     write = model_folder.write
     monkeypatch.setattr(model_folder, "write", lambda *_: (_ for _ in ()).throw(SystemExit()))

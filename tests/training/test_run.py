@@ -257,7 +257,7 @@ def test_an_adapter_of_another_base_is_refused(
 
 
 def test_early_stopping_fires_and_keeps_the_best(base: BaseModelRef, tmp_path: Path) -> None:
-    job = sft_job(base, tmp_path / "rows", rows=96, validation=12, learning_rate=0.3)
+    job = sft_job(base, tmp_path / "rows", rows=96, validation=12, learning_rate=3.0)
     out = run(job, tmp_path / "adapter")
     manifest = read_json(out / "manifest.json")
     assert manifest["early_stopping"]
