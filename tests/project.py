@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +97,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+def project(finished: Project, tmp_path: Path) -> Project:
     """A fresh copy with the tiny base model already built, and nothing else."""
-    yield copy_project(tmp_path / "project", finished.path / EMBEDDED)
+    return copy_project(tmp_path / "project", finished.path / EMBEDDED)

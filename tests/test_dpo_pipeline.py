@@ -31,9 +31,7 @@ RECORDS = (
 
 
 def hashes(project: Project, records=RECORDS) -> dict[str, str]:
-    return {
-        f"{layer}/{name}": sha256_file(project.latest(layer, name)) for layer, name in records
-    }
+    return {f"{layer}/{name}": sha256_file(project.latest(layer, name)) for layer, name in records}
 
 
 def weights(project: Project, stage: str) -> str:
@@ -221,9 +219,7 @@ def test_live_server_gives_byte_identical_records(project, phoenix_server: Serve
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == before
 
     shutil.rmtree(raw)
-    ingest = project.run(
-        "--pipeline=phoenix", params=f"telemetry.url={phoenix_server.url}"
-    )
+    ingest = project.run("--pipeline=phoenix", params=f"telemetry.url={phoenix_server.url}")
     assert ingest.returncode == 0, ingest.stdout
     assert project.run("--pipeline=dpo", ROWS).returncode == 0
     assert hashes(project, RECORDS[1:]) == {

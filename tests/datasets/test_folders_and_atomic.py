@@ -25,9 +25,9 @@ def fill(folder: Path, text: str) -> Path:
 
 def test_folder_round_trip_by_version(tmp_path):
     for stamp in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
-        FolderDataset(
-            filepath=str(tmp_path / "adapter"), version=Version(None, stamp)
-        ).save(fill(tmp_path / f"made-{stamp}", stamp))
+        FolderDataset(filepath=str(tmp_path / "adapter"), version=Version(None, stamp)).save(
+            fill(tmp_path / f"made-{stamp}", stamp)
+        )
     latest = FolderDataset(filepath=str(tmp_path / "adapter"), version=Version(None, None))
     assert (latest.load() / "weights.bin").read_text() == "2026-01-02T00.00.00.000Z"
     assert (latest.load() / "deep" / "config.json").exists()

@@ -140,7 +140,6 @@ def test_lone_surrogate_is_refused():
 
 
 def test_naive_time_is_refused():
+    text = example().model_dump_json()
     with pytest.raises(ValueError, match="timezone"):
-        Example.model_validate_json(
-            example().model_dump_json().replace("2026-09-01T12:00:00.123456Z", "2026-09-01T12:00:00")
-        )
+        Example.model_validate_json(text.replace("00:00.123456Z", "00:00"))
