@@ -79,7 +79,7 @@ PROFILES: dict[str, Profile] = {
         _profile("smollm2-360m", 2e-4, 4),
         _profile("qwen2.5-3b", 5e-5, 4),
         _profile("llama-3.1-8b", 2e-5, 2),
-        # A model of three million parameters learns with far larger steps than the table's, and
+        # A model of two million weights learns with far larger steps than the table's, and
         # needs its MLP layers too. More DPO than this pushes its answers off the known names.
         _profile(
             "embedded",
