@@ -23,7 +23,7 @@ from tracetune.training.job import TrainingJob
 from tracetune.training.preflight import PreflightReport
 
 EFFICIENCY = 0.35
-"""Share of the rate of bare matrix products that training reaches; an assumption, not a measurement."""
+"""Share of the rate of bare matrix products that training reaches: assumed, not measured."""
 _MEASURED_SECONDS = 0.3
 
 
