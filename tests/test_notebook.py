@@ -28,3 +28,4 @@ def test_notebook_runs_and_shows_pictures(finished: Project):
     pictures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
     assert len(pictures) >= 5
     assert not [output for output in outputs if output["output_type"] == "error"]
+    assert "expected_loss" in json.dumps(outputs), "the invariants of step 0 are not shown"
