@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import time
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from tracetune.errors import ConfigurationError
-from tracetune.runs import RunLock, code_commit, library_versions, utc_now, write_run_manifest
+from tracetune.runs import RunLock, code_commit, installed_versions, utc_now, write_run_manifest
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -135,7 +136,7 @@ class ProjectHooks:
                 },
                 "parameters": dict(parameters),
                 "commit": code_commit(self._context.project_path),
-                "versions": library_versions(),
+                "versions": {"python": platform.python_version(), **installed_versions()},
             },
         )
 

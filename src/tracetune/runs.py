@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from tracetune import __version__
 from tracetune.errors import DataError, TracetuneError
 from tracetune.files import read_json, write_json
 from tracetune.records import Record
@@ -85,10 +86,10 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a result."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+def installed_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Versions of this project and of the libraries that can change a result."""
+    found = {"tracetune": __version__}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

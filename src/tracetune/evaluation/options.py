@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Options(BaseModel):
-    """Base of the parameter models: no unknown names, no later change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from tracetune.options import Options
 
 
 class GateOptions(Options):

@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from tracetune.options import Options
 
 
 def _parse_moment(text: str) -> datetime:
@@ -42,12 +44,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Name = Annotated[str, AfterValidator(_not_blank)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
-
-
-class Options(BaseModel):
-    """Base of the parameter models: immutable, unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SpanOptions(Options):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import atomic_folder, canonical_json, read_json, sha256_file, sha256_json
 from tracetune.records import Example, Preference
+from tracetune.runs import installed_versions
 from tracetune.training.base import BaseModelRef
 from tracetune.training.options import (
     BaseModelOptions,
@@ -44,7 +45,7 @@ __all__ = [
 TRAIN_FILE = "train.jsonl"
 VALIDATION_FILE = "validation.jsonl"
 EARLY_STOPPING_ROWS = 100
-_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
 class _Document(BaseModel):
@@ -178,7 +179,7 @@ def build_job(
         early_stopping_patience=stage.early_stopping_patience,
         seed=seed,
         limits=Limits(max_steps=max_steps, threads=threads or _threads()),
-        versions=library_versions(),
+        versions=installed_versions(LIBRARIES),
     )
 
 
@@ -283,15 +284,3 @@ def _threads() -> int:
         return min(8, len(os.sched_getaffinity(0)))
     except AttributeError:  # not on macOS and Windows
         return min(8, os.cpu_count() or 1)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide the result, and of this project."""
-    from importlib import metadata
-
-    from tracetune import __version__
-
-    return {
-        **{name: metadata.version(name) for name in _LIBRARIES},
-        "tracetune": __version__,
-    }

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tracetune.options import Options
 
 OverLength = Literal["raise", "drop", "truncate"]
 Method = Literal["sft", "dpo"]
-
-
-class Options(BaseModel):
-    """Base of all parameter models: immutable, unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BaseModelOptions(Options):

@@ -16,10 +16,11 @@ from typing import Any
 
 from tracetune.errors import ConfigurationError
 from tracetune.files import atomic_folder
+from tracetune.runs import installed_versions
 from tracetune.training import base as base_model
 from tracetune.training import checkpoints, quiet
 from tracetune.training.checkpoints import Place
-from tracetune.training.job import TrainingJob, library_versions
+from tracetune.training.job import LIBRARIES, TrainingJob
 
 
 def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool = False) -> Path:
@@ -55,7 +56,7 @@ def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool =
 
 
 def _check_versions(job: TrainingJob) -> None:
-    installed = library_versions()
+    installed = installed_versions(LIBRARIES)
     # "+cpu" and "+cu130" name builds of one version
     differ = [
         f"{name} {installed.get(name, 'missing')} instead of {version}"
