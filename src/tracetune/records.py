@@ -177,6 +177,103 @@ class Preference(Row):
         return self
 
 
+class Rating(Row):
+    """A prompt with one answer and whether it was good (KTO); good and bad ones need no pair.
+
+    Attributes:
+        prompt: Conversation up to the answer; ends with a user turn.
+        completion: The answer.
+        good: What people said of it.
+    """
+
+    prompt: list[Message] = Field(min_length=1)
+    completion: list[Message] = Field(min_length=1)
+    good: bool
+
+    def content(self) -> Any:
+        """Prompt, completion and whether it was good."""
+        return [_plain(self.prompt), _plain(self.completion), self.good]
+
+    @model_validator(mode="after")
+    def _check(self) -> Rating:
+        _check_conversation(self.prompt, end="user")
+        _check_completion("completion", self.completion)
+        return self
+
+
+class Triplet(Row):
+    """A search with a document that answered it and one that did not (embedding).
+
+    Attributes:
+        anchor: What was searched for.
+        positive: Text of the document that people wanted.
+        negative: Text of a document that was shown with it and not wanted; never the same text.
+
+    ``provenance.ids`` holds ``positive_id`` and ``negative_id`` beside the ids of the span.
+    """
+
+    anchor: Text
+    positive: Text
+    negative: Text
+
+    def content(self) -> Any:
+        """Anchor, positive and negative."""
+        return [self.anchor, self.positive, self.negative]
+
+    @model_validator(mode="after")
+    def _check(self) -> Triplet:
+        for name in ("anchor", "positive", "negative"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is blank")
+        if self.positive == self.negative:
+            raise ValueError("positive and negative are the same: such a triplet teaches nothing")
+        return self
+
+
+class SearchQuery(Row):
+    """A search and the documents that answer it, by their ids in the catalogue.
+
+    Attributes:
+        text: What was searched for.
+        relevant: Ids of the documents that people wanted, sorted, each once.
+    """
+
+    text: Text
+    relevant: list[Text] = Field(min_length=1)
+
+    def content(self) -> Any:
+        """Text and relevant ids."""
+        return [self.text, self.relevant]
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchQuery:
+        if not self.text.strip():
+            raise ValueError("text is blank")
+        if self.relevant != sorted(set(self.relevant)):
+            raise ValueError("relevant ids must be sorted, each once")
+        return self
+
+
+class CatalogueDocument(Record):
+    """A document that a search can find.
+
+    Attributes:
+        id: Its id in the results of searches.
+        text: Its newest content, redacted.
+        seen_at: When that content was last shown (UTC).
+    """
+
+    id: Text = Field(min_length=1)
+    text: Text
+    seen_at: UtcTime
+
+    @model_validator(mode="after")
+    def _check(self) -> CatalogueDocument:
+        if not self.text.strip():
+            raise ValueError("text is blank")
+        return self
+
+
 def _plain(messages: list[Message]) -> list[list[str]]:
     return [[message.role, message.content] for message in messages]
 
@@ -185,30 +282,20 @@ def make_example(
     *,
     prompt: list[Message],
     completion: list[Message],
-    source: str,
-    tenant: str,
-    ids: dict[str, str],
-    group: str,
-    created_at: datetime | None,
-    weight: float = 1.0,
     tags: dict[str, str] | None = None,
+    **origin: Any,
 ) -> Example:
-    """An :class:`Example` with its id and content hash filled in."""
-    content_hash = sha256_json([_plain(prompt), _plain(completion)])
+    """An :class:`Example` with its id and content hash filled in.
+
+    Args:
+        prompt: Conversation up to the answer.
+        completion: The answer.
+        tags: Small facts for reports.
+        **origin: Fields of :class:`Provenance` without ``content_hash``.
+    """
+    found, row_id = _origin("sft", [_plain(prompt), _plain(completion)], origin)
     return Example(
-        id=_row_id("sft", source, tenant, ids, content_hash),
-        provenance=Provenance(
-            source=source,
-            tenant=tenant,
-            ids=ids,
-            group=group,
-            created_at=created_at,
-            content_hash=content_hash,
-            weight=weight,
-        ),
-        prompt=prompt,
-        completion=completion,
-        tags=tags or {},
+        id=row_id, provenance=found, prompt=prompt, completion=completion, tags=tags or {}
     )
 
 
@@ -217,6 +304,71 @@ def make_preference(
     prompt: list[Message],
     chosen: list[Message],
     rejected: list[Message],
+    tags: dict[str, str] | None = None,
+    **origin: Any,
+) -> Preference:
+    """A :class:`Preference` with its id and content hash filled in.
+
+    Args:
+        prompt: Conversation up to the answers.
+        chosen: The better answer.
+        rejected: The worse answer.
+        tags: Small facts for reports.
+        **origin: Fields of :class:`Provenance` without ``content_hash``.
+    """
+    content = [_plain(prompt), _plain(chosen), _plain(rejected)]
+    found, row_id = _origin("pair", content, origin)
+    return Preference(
+        id=row_id,
+        provenance=found,
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        tags=tags or {},
+    )
+
+
+def make_rating(
+    *,
+    prompt: list[Message],
+    completion: list[Message],
+    good: bool,
+    tags: dict[str, str] | None = None,
+    **origin: Any,
+) -> Rating:
+    """A :class:`Rating` with its id and content hash filled in.
+
+    Args:
+        prompt: Conversation up to the answer.
+        completion: The answer.
+        good: What people said of it.
+        tags: Small facts for reports.
+        **origin: Fields of :class:`Provenance` without ``content_hash``.
+    """
+    content = [_plain(prompt), _plain(completion), good]
+    found, row_id = _origin("rating", content, origin)
+    return Rating(
+        id=row_id,
+        provenance=found,
+        prompt=prompt,
+        completion=completion,
+        good=good,
+        tags=tags or {},
+    )
+
+
+def _origin(kind: str, content: Any, origin: dict[str, Any]) -> tuple[Provenance, str]:
+    """Provenance with the hash of the content, and the id that follows from both."""
+    content_hash = sha256_json(content)
+    found = Provenance(content_hash=content_hash, **origin)
+    return found, _row_id(kind, found.source, found.tenant, found.ids, content_hash)
+
+
+def make_triplet(
+    *,
+    anchor: str,
+    positive: str,
+    negative: str,
     source: str,
     tenant: str,
     ids: dict[str, str],
@@ -224,11 +376,11 @@ def make_preference(
     created_at: datetime | None,
     weight: float = 1.0,
     tags: dict[str, str] | None = None,
-) -> Preference:
-    """A :class:`Preference` with its id and content hash filled in."""
-    content_hash = sha256_json([_plain(prompt), _plain(chosen), _plain(rejected)])
-    return Preference(
-        id=_row_id("pair", source, tenant, ids, content_hash),
+) -> Triplet:
+    """A :class:`Triplet` with its id and content hash filled in."""
+    content_hash = sha256_json([anchor, positive, negative])
+    return Triplet(
+        id=_row_id("triplet", source, tenant, ids, content_hash),
         provenance=Provenance(
             source=source,
             tenant=tenant,
@@ -238,12 +390,131 @@ def make_preference(
             content_hash=content_hash,
             weight=weight,
         ),
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
+        anchor=anchor,
+        positive=positive,
+        negative=negative,
+        tags=tags or {},
+    )
+
+
+def make_query(
+    *,
+    text: str,
+    relevant: list[str],
+    source: str,
+    tenant: str,
+    ids: dict[str, str],
+    group: str,
+    created_at: datetime | None,
+    tags: dict[str, str] | None = None,
+) -> SearchQuery:
+    """A :class:`SearchQuery` with its id and content hash filled in."""
+    content_hash = sha256_json([text, relevant])
+    return SearchQuery(
+        id=_row_id("query", source, tenant, ids, content_hash),
+        provenance=Provenance(
+            source=source,
+            tenant=tenant,
+            ids=ids,
+            group=group,
+            created_at=created_at,
+            content_hash=content_hash,
+        ),
+        text=text,
+        relevant=relevant,
         tags=tags or {},
     )
 
 
 def _row_id(kind: str, source: str, tenant: str, ids: dict[str, str], content_hash: str) -> str:
     return f"{kind}-{sha256_json([source, tenant, ids, content_hash])[:20]}"
+
+
+class Turn(Record):
+    """One question and its answer in a session (source document 003).
+
+    Attributes:
+        turn_id: Position in the session, from 1.
+        query: What the user said.
+        response: What the application answered.
+        timestamp: When the turn started (UTC).
+        span_id: The span it was.
+        metadata: Small facts (``trace_id`` …).
+    """
+
+    turn_id: int = Field(ge=1)
+    query: Text
+    response: Text
+    timestamp: UtcTime
+    span_id: Text
+    metadata: dict[str, Text] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Turn:
+        if not self.query.strip() or not self.response.strip():
+            raise ValueError("query and response of a turn are not blank")
+        return self
+
+
+class Trajectory(Row):
+    """One session: its turns in order and what a person said of it (source document 003).
+
+    Attributes:
+        session_id: The session.
+        turns: Turns in the order (start time, span id), numbered from 1.
+        session_outcome: ``success``, ``partial``, ``failure`` …; None if nobody judged it.
+        session_score: The score given with it.
+    """
+
+    session_id: Text
+    turns: list[Turn] = Field(min_length=1)
+    session_outcome: Text | None
+    session_score: float | None = Field(allow_inf_nan=False)
+
+    def content(self) -> Any:
+        """Queries and responses in order, outcome and score."""
+        said = [[turn.query, turn.response] for turn in self.turns]
+        return [said, self.session_outcome, self.session_score]
+
+    @model_validator(mode="after")
+    def _check(self) -> Trajectory:
+        if [turn.turn_id for turn in self.turns] != list(range(1, len(self.turns) + 1)):
+            raise ValueError("turns are numbered from 1 in their order")
+        return self
+
+
+def make_trajectory(
+    *,
+    session_id: str,
+    turns: list[Turn],
+    session_outcome: str | None,
+    session_score: float | None,
+    source: str,
+    tenant: str,
+    group: str,
+    tags: dict[str, str] | None = None,
+) -> Trajectory:
+    """A :class:`Trajectory` with its id and content hash filled in.
+
+    It counts as made when its last turn started: a session that reaches into the test window is a
+    test session as a whole.
+    """
+    said = [[turn.query, turn.response] for turn in turns]
+    content_hash = sha256_json([said, session_outcome, session_score])
+    ids = {"session_id": session_id}
+    return Trajectory(
+        id=_row_id("trajectory", source, tenant, ids, content_hash),
+        provenance=Provenance(
+            source=source,
+            tenant=tenant,
+            ids=ids,
+            group=group,
+            created_at=turns[-1].timestamp,
+            content_hash=content_hash,
+        ),
+        session_id=session_id,
+        turns=turns,
+        session_outcome=session_outcome,
+        session_score=session_score,
+        tags=tags or {},
+    )

@@ -17,10 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from tracetune.errors import DataError
 from tracetune.files import sha256_json
 from tracetune.near import Shingles, near_pairs, shingles
-from tracetune.records import Example, Preference, Split, UtcTime
+from tracetune.records import (
+    Example,
+    Preference,
+    Rating,
+    SearchQuery,
+    Split,
+    Triplet,
+    UtcTime,
+)
 
-PromptRow = Example | Preference
-AnyRow = TypeVar("AnyRow", Example, Preference)
+PromptRow = Example | Preference | Rating | Triplet | SearchQuery
+AnyRow = TypeVar("AnyRow", Example, Preference, Rating, Triplet, SearchQuery)
 
 VALIDATION_ABOVE = 100
 """Up to this many training rows (of the larger kind) none are set aside (source document 003)."""
@@ -66,7 +74,7 @@ class SplitManifest(BaseModel):
         seed: Seed of the draw.
         options: How rows were divided.
         test_start: Cut-off of the method ``time``, else None.
-        counts: Rows by kind (``sft``, ``pair``) and side.
+        counts: Rows by kind (``sft``, ``pair``, ``triplet``, ``query``) and side.
         dropped: Dropped rows by kind and reason.
         rows: Row id → place.
     """
@@ -258,7 +266,12 @@ def _kind(row_id: str) -> str:
 
 def _shingles(row: PromptRow, options: SplitOptions) -> Shingles:
     """Of what the user said; the instruction is the same in every row."""
-    text = "\n".join(message.content for message in row.prompt if message.role == "user")
+    if isinstance(row, Triplet):
+        text = row.anchor
+    elif isinstance(row, SearchQuery):
+        text = row.text
+    else:
+        text = "\n".join(message.content for message in row.prompt if message.role == "user")
     return shingles(text, options.shingle)
 
 

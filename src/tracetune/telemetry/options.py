@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from tracetune.options import Options
+from tracetune.outputs import OutputSpec
 
 
 def _parse_moment(text: str) -> datetime:
@@ -44,6 +45,11 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Name = Annotated[str, AfterValidator(_not_blank)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
+Outcomes = Annotated[
+    tuple[Annotated[str, AfterValidator(_label)], ...],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+]
 
 
 class SpanOptions(Options):
@@ -57,20 +63,6 @@ class TurnOptions(Options):
     """Which root spans are the turns of a conversation."""
 
     name: Name = Field("chat_turn", description="Exact name of the root span of one turn.")
-
-
-class OutputOptions(Options):
-    """What a valid output of the agent looks like."""
-
-    target: Names = Field(
-        ("agent", "recommended_agent"),
-        description="Fields of the JSON output; the first that holds a string is the target.",
-    )
-    known: Annotated[tuple[Name, ...], AfterValidator(_distinct)] = Field(
-        (),
-        description="Agents that exist. An answer that names another one is never taught. "
-        "Empty: every name is accepted.",
-    )
 
 
 class LabelOptions(Options):
@@ -111,6 +103,70 @@ class VerdictOptions(Options):
         if self.correction_key == self.rejected_key:
             raise ValueError(f"correction_key and rejected_key are both {self.rejected_key!r}")
         return self
+
+
+class SearchSpanOptions(Options):
+    """Which spans are searches."""
+
+    name: Name = Field("search_service", description="Exact name of the span.")
+    kind: Name = Field("RETRIEVER", description="Span kind; compared without regard to case.")
+
+
+class SearchOptions(Options):
+    """How searches and what people did with their results become triplets.
+
+    Who decides is stated once, for all feedback: ``verdicts.kinds``.
+    """
+
+    span: SearchSpanOptions = Field(SearchSpanOptions(), description="Which spans are searches.")
+    click: Name = Field(
+        "result_click", description="Annotation: somebody opened the document. Always positive."
+    )
+    relevance: Name = Field(
+        "result_relevance", description="Annotation: somebody scored the document."
+    )
+    threshold: float = Field(
+        0.7, description="A relevance score of at least this is positive, below it negative."
+    )
+    id_key: Name = Field(
+        "result_id",
+        description="Metadata key with the id of the document; without it the identifier of the "
+        "annotation is read as <annotation name>:<document id>.",
+    )
+    strategy: Literal["top_k", "above_threshold", "random_sampling"] = Field(
+        "top_k",
+        description="Which documents nobody wanted become negatives: the first ones as ranked, "
+        "the first ones that score above the median of all of them, or some drawn with the seed.",
+    )
+    negatives: int = Field(2, ge=1, le=100, description="Most negatives per positive document.")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> SearchOptions:
+        if self.click == self.relevance:
+            raise ValueError(f"click and relevance are both named {self.click!r}")
+        return self
+
+
+class SessionOptions(Options):
+    """Which sessions become conversations that a model is trained on."""
+
+    min_turns: int = Field(2, ge=1, description="Sessions with fewer turns are left out.")
+    annotation: Name = Field(
+        "session_evaluation",
+        description="Name of the annotation by which a person says how a session went.",
+    )
+    outcomes: Outcomes | None = Field(
+        None, description="Only sessions with one of these outcomes; null: all, also without one."
+    )
+    min_score: float | None = Field(
+        None, description="Only sessions with at least this score; null: all, also without one."
+    )
+    require_evaluation: bool = Field(
+        False, description="Leave out sessions that nobody evaluated."
+    )
+    system_prompt: Name | None = Field(
+        "You are a helpful assistant.", description="System turn of every row; null: none."
+    )
 
 
 class WindowOptions(Options):
@@ -162,7 +218,11 @@ class TelemetryOptions(Options):
     read_days: int = Field(
         40, ge=1, le=3650, description="Days before the anchor that are read from the server."
     )
-    agent_type: Literal["routing"] = Field("routing", description="What kind of agent it is.")
+    agent_type: Name = Field(
+        "routing",
+        description="Kind of agent: one of _agent_types in the configuration, which gives span, "
+        "instruction and output. It follows from the name of the run.",
+    )
     span: SpanOptions = Field(SpanOptions(), description="Which spans are units.")
     turn_span: TurnOptions = Field(TurnOptions(), description="Which spans are turns.")
     instruction: Name = Field(
@@ -170,12 +230,18 @@ class TelemetryOptions(Options):
         'Reply with one JSON object: {"agent": "<name>"}.',
         description="System turn of every row.",
     )
-    output: OutputOptions = Field(OutputOptions(), description="Schema of the agent's output.")
+    output: OutputSpec = Field(
+        OutputSpec(), description="Schema of the agent's output, and how it is judged."
+    )
     verdicts: VerdictOptions = Field(VerdictOptions(), description="Which annotations decide.")
     max_chars: int = Field(
         20_000, ge=1, description="Longest prompt or output that is used, in characters."
     )
+    sessions: SessionOptions = Field(
+        SessionOptions(), description="Which sessions become conversations."
+    )
     windows: WindowOptions = Field(WindowOptions(), description="Training and test windows.")
+    search: SearchOptions = Field(SearchOptions(), description="Searches and their feedback.")
 
     @model_validator(mode="after")
     def _read_covers_windows(self) -> TelemetryOptions:
