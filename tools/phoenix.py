@@ -166,7 +166,7 @@ def seed(python: Path, url: str, folder: Path) -> None:
     marker = folder / "seeded"
     if marker.is_file() and marker.read_text() == digest:
         return
-    print("Posting the sample telemetry (about 30 seconds) ...", flush=True)
+    print("Posting the sample telemetry (about a minute) ...", flush=True)
     subprocess.run([python, "-m", "tools.sample", "post", "--url", url], cwd=ROOT, check=True)
     marker.write_text(digest)
 

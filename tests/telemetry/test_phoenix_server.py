@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from tools.sample.plan import ANCHOR
+from tools.sample.spans import ANCHOR
 
 from tests.phoenix_server import Server, start
 from tests.telemetry import fault_proxy as faults

@@ -17,8 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tools.sample.plan import ANCHOR, CONFUSIONS, make_history
+from tools.sample.plan import CONFUSIONS
 from tools.sample.private import planted
+from tools.sample.spans import ANCHOR
+from tools.sample.whole import all_spans
 
 from tracetune.errors import DataError
 from tracetune.telemetry import snapshot
@@ -94,7 +96,8 @@ def test_sample_is_what_the_issue_asks_for() -> None:
 
 def test_every_planted_string_is_in_the_sample() -> None:
     text = "".join(
-        str(row["input_json"]) for row in pq.read_table(SAMPLE / "spans.parquet").to_pylist()
+        f"{row['input_json']} {row['attributes_json']}"
+        for row in pq.read_table(SAMPLE / "spans.parquet").to_pylist()
     )
     missing = [value for values in planted().values() for value in values if value not in text]
     assert not missing
@@ -117,7 +120,7 @@ def test_the_sample_is_made_the_same_in_every_process() -> None:
 
 
 def test_the_sample_on_disk_is_the_one_that_the_script_makes() -> None:
-    made = {item.span_id for item in make_history().spans if item.project == "demo"}
+    made = {item.span_id for item in all_spans() if item.project == "demo"}
     assert {row["span_id"] for row in pq.read_table(SAMPLE / "spans.parquet").to_pylist()} == made
 
 

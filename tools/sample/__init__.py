@@ -1,5 +1,8 @@
-"""The sample telemetry: a seeded history of a routing agent, posted to a real Phoenix server.
+"""The sample telemetry: seeded histories of an application, posted to a real Phoenix server.
 
-``language`` words the requests, ``plan`` decides what happened, ``reviews`` what people said about
-it, ``post`` sends both to a server, and ``python -m tools.sample`` joins them.
+A routing agent: ``language`` words the requests, ``plan`` decides what happened, ``reviews`` what
+people said about it. A media archive: ``profiles`` and ``entities`` are two agents (``archive``,
+``archive_reviews``), ``searches`` looks for the items of ``catalogue`` and ``clicks`` says which of
+them people chose. ``whole`` joins them, ``post`` sends them to a server, and
+``python -m tools.sample`` is the command.
 """

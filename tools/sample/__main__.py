@@ -13,29 +13,22 @@ import hashlib
 import json
 from pathlib import Path
 
-from tools.sample.language import Grammar
-from tools.sample.plan import ANCHOR, PROJECT, make_history
-from tools.sample.reviews import Reviews
+from tools.sample.spans import ANCHOR, PROJECT
+from tools.sample.whole import make_sample
 
 FOLDER = Path(__file__).parents[2] / "data/01_raw/demo/telemetry"
 
 
 def digest() -> str:
     """SHA-256 of all spans and annotations in the order of posting."""
-    history = make_history()
-    reviews = Reviews(history, Grammar.load())
-    everything = [
-        [dataclasses.asdict(span) for span in history.spans],
-        [reviews.first, reviews.sessions, reviews.notes, reviews.late],
-    ]
+    everything = [dataclasses.asdict(part) for part in make_sample()]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 def post(url: str) -> None:
     from tools.sample.post import post_sample
 
-    history = make_history()
-    post_sample(url, history, Reviews(history, Grammar.load()))
+    post_sample(url, make_sample())
 
 
 def export(url: str, folder: Path) -> None:

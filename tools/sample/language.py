@@ -69,19 +69,19 @@ class Speaker:
 
     def request(self, agent: str, *, late: float) -> str:
         """A request for ``agent``; ``late`` is the share of phrasings that are new."""
-        return self._dress(self._core(agent, late))
+        return self.dress(self._core(agent, late))
 
     def two_requests(self, first: str, second: str, *, late: float) -> str:
         """One message with two requests, of which ``first`` is the one to route."""
         join = self.rng.choice(self.grammar.shared["multi"]["joins"])
         parts = [self._core(agent, late).rstrip("?.") for agent in (first, second)]
-        return self._dress(join.format(a=parts[0], b=parts[1]))
+        return self.dress(join.format(a=parts[0], b=parts[1]))
 
     def vague(self) -> str:
         """A request which only the earlier turns explain."""
         rng, shared = self.rng, self.grammar.shared
         text = self._fill(rng.choice(shared["ambiguous"]["templates"]), {})
-        return self._dress(text) if rng.random() < 0.3 else text
+        return self.dress(text) if rng.random() < 0.3 else text
 
     def reply(self, agent: str) -> str:
         """What the assistant answers in the end."""
@@ -105,7 +105,8 @@ class Speaker:
 
         return _SLOT.sub(word, template)
 
-    def _dress(self, text: str) -> str:
+    def dress(self, text: str) -> str:
+        """``text`` as people type it: words around it, synonyms, typos."""
         rng, style = self.rng, self.grammar.shared["style"]
         for plain, others in self.grammar.shared["synonyms"].items():
             if plain in text and rng.random() < 0.45:
@@ -121,10 +122,10 @@ class Speaker:
         if rng.random() < 0.12:
             context = rng.choice(style["contexts"])
             text = f"{context} {text}" if rng.random() < 0.5 else f"{text}. {context}"
-        return self._type(text)
+        return self.typed(text)
 
-    def _type(self, text: str) -> str:
-        """Typing habits: case, typos, emoji, punctuation."""
+    def typed(self, text: str) -> str:
+        """``text`` with typing habits: case, typos, emoji, punctuation."""
         rng = self.rng
         habit = rng.random()
         if habit < 0.45:

@@ -1,24 +1,30 @@
-"""What happened: the sessions, turns and spans of the sample, from one seed."""
+"""What the routing agent did: its sessions, turns and spans, from one seed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tools.sample.language import Grammar, Speaker
-from tools.sample.private import PHRASES, planted
+from tools.sample.private import PHRASES, in_requests
+from tools.sample.spans import (
+    ANCHOR,
+    DAYS,
+    OTHER_PROJECT,
+    PROJECT,
+    SEED,
+    TEST_DAYS,
+    Span,
+    hex_id,
+    nanoseconds,
+    pause,
+    working_moment,
+)
 
-SEED = 20261001
-ANCHOR = datetime(2026, 10, 1, tzinfo=UTC)
-DAYS = 40
-TEST_DAYS = 7
 SESSIONS = 555
-PROJECT = "demo"
-OTHER_PROJECT = "demo-staging"
 
 # Where the old router sends a request by mistake: mostly one neighbour, whose words overlap.
 CONFUSIONS = {
@@ -34,21 +40,6 @@ CONFUSIONS = {
 }
 ERROR_RATE = {"weather_agent": 0.17, "smalltalk_agent": 0.2, "code_agent": 0.22}
 USUAL_ERROR_RATE = 0.28
-
-
-@dataclass
-class Span:
-    """A span as it is posted; ids are hex text, times nanoseconds since 1970."""
-
-    project: str
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    name: str
-    start: int
-    end: int
-    status: str
-    attributes: dict[str, Any]
 
 
 @dataclass
@@ -70,22 +61,11 @@ class Routing:
 
 @dataclass
 class History:
-    """Everything that happened, in order of time."""
+    """What happened around the routing agent, in order of time."""
 
     spans: list[Span] = field(default_factory=list)
     routings: list[Routing] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
-
-
-def hex_id(length: int, *parts: object) -> str:
-    """A hex id of ``length`` characters, derived from the seed and ``parts``."""
-    return hashlib.sha256(repr((SEED, *parts)).encode()).hexdigest()[:length]
-
-
-def nanoseconds(moment: datetime) -> int:
-    """Nanoseconds since 1970, exact to the microsecond."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return ((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1_000
 
 
 class Planner:
@@ -99,13 +79,14 @@ class Planner:
         self.history = History()
         self.secrets = [
             self.rng.choice(PHRASES[kind]).format(it=value)
-            for kind, values in planted().items()
+            for kind, values in in_requests().items()
             for value in values
         ]
 
     def run(self) -> History:
         """All spans, routing decisions and session ids."""
-        starts = sorted(self._session_start() for _ in range(SESSIONS))
+        weights = [0.75 + 0.6 * day / DAYS for day in range(DAYS)]
+        starts = sorted(working_moment(self.rng, weights) for _ in range(SESSIONS))
         border = ANCHOR - timedelta(days=TEST_DAYS)
         # Sessions that reach over the border between the windows, and a turn exactly on it.
         starts += [border - timedelta(seconds=seconds) for seconds in (50, 100, 150)] + [border]
@@ -116,16 +97,6 @@ class Planner:
         self.history.spans.sort(key=lambda span: (span.start, span.span_id))
         self.history.routings.sort(key=lambda item: (item.span.start, item.span.span_id))
         return self.history
-
-    def _session_start(self) -> datetime:
-        rng = self.rng
-        weights = [0.75 + 0.6 * day / DAYS for day in range(DAYS)]
-        day = rng.choices(range(DAYS), weights)[0]
-        moment = ANCHOR - timedelta(days=DAYS - day)
-        if moment.weekday() >= 5 and rng.random() < 0.6:
-            moment -= timedelta(days=2 if day >= 2 else 0)
-        hour = min(22.5, max(0.5, rng.gauss(13, 3.2)))
-        return moment + timedelta(hours=hour, microseconds=rng.randrange(1_000_000))
 
     def _session(self, number: int, start: datetime) -> None:
         rng = self.rng
@@ -140,7 +111,7 @@ class Planner:
             if turn and rng.random() > 0.35:
                 agent = rng.choices(agents, weights)[0]
             self._turn(number, turn, session, moment, agent)
-            moment += timedelta(seconds=rng.randrange(25, 400), microseconds=rng.randrange(10**6))
+            moment += pause(rng)
 
     def _session_id(self, number: int) -> str | int | None:
         odd = {
@@ -308,5 +279,5 @@ class Planner:
 
 
 def make_history() -> History:
-    """The whole history; two calls give the same."""
+    """The whole history of the routing agent; two calls give the same."""
     return Planner(Grammar.load()).run()

@@ -1,4 +1,4 @@
-"""Posts the history to a Phoenix server: spans over OTLP protobuf, reviews over REST."""
+"""Posts the sample to a Phoenix server: spans over OTLP protobuf, reviews over REST."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
-from tools.sample.plan import PROJECT, History, Span
-from tools.sample.reviews import Reviews
+from tools.sample.spans import PROJECT, Span
+from tools.sample.whole import Part
 
 STATUS = {"OK": Status.STATUS_CODE_OK, "ERROR": Status.STATUS_CODE_ERROR}
 
@@ -63,15 +63,12 @@ def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def post_sample(
-    url: str, history: History, reviews: Reviews, say: Callable[[str], None] = print
-) -> None:
+def post_sample(url: str, parts: list[Part], say: Callable[[str], None] = print) -> None:
     """Posts everything and returns when the server shows it.
 
     Args:
         url: Base address of the server.
-        history: What happened.
-        reviews: What was said about it.
+        parts: What happened and what was said about it.
         say: Receives a line per step.
 
     Raises:
@@ -80,8 +77,9 @@ def post_sample(
     """
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         by_project: dict[str, list[Span]] = {}
-        for span in history.spans:
-            by_project.setdefault(span.project, []).append(span)
+        for part in parts:
+            for span in part.spans:
+                by_project.setdefault(span.project, []).append(span)
         for project, spans in by_project.items():
             for batch in batches(spans, 200):
                 client.post(
@@ -95,19 +93,23 @@ def post_sample(
         # An OTLP answer only means "queued", and reviews of spans not stored yet are refused.
         for project, spans in by_project.items():
             _wait_for(client, project, len(spans))
-        say(f"{len(history.spans)} spans stored")
-        for batch in batches(reviews.first, 200):
-            _annotate(client, "span", batch)
-        for batch in batches(reviews.sessions, 200):
-            _annotate(client, "session", batch)
-        for note in reviews.notes:
-            client.post("/v1/span_notes", json={"data": note}).raise_for_status()
-        # The server keeps times of annotations to the second; late ones must be seen as late.
-        time.sleep(1.5)
-        for batch in batches(reviews.late, 200):
-            _annotate(client, "span", batch)
-        count = len(reviews.first) + len(reviews.late) + len(reviews.sessions) + len(reviews.notes)
+        say(f"{sum(map(len, by_project.values()))} spans stored")
+        count = sum(_post_reviews(client, part) for part in parts)
         say(f"{count} annotations stored in project {PROJECT!r}")
+
+
+def _post_reviews(client: httpx.Client, part: Part) -> int:
+    for batch in batches(part.first, 200):
+        _annotate(client, "span", batch)
+    for batch in batches(part.sessions, 200):
+        _annotate(client, "session", batch)
+    for note in part.notes:
+        client.post("/v1/span_notes", json={"data": note}).raise_for_status()
+    # The server keeps times of annotations to the second; late ones must be seen as late.
+    time.sleep(1.5)
+    for batch in batches(part.late, 200):
+        _annotate(client, "span", batch)
+    return sum(map(len, (part.first, part.sessions, part.notes, part.late)))
 
 
 def _annotate(client: httpx.Client, kind: str, batch: list[dict[str, Any]]) -> None:

@@ -17,8 +17,34 @@ def _random(rng: random.Random, length: int, letters: str = _LETTERS) -> str:
     return "".join(rng.choice(letters) for _ in range(length))
 
 
-def planted(seed: int = 20261001) -> dict[str, list[str]]:
-    """The planted strings by kind: ``email``, ``phone``, ``card``, ``token``, ``api_key``."""
+def planted() -> dict[str, list[str]]:
+    """Every planted string by kind: ``email``, ``phone``, ``card``, ``token``, ``api_key``."""
+    parts = (in_requests(), in_archive())
+    return {kind: [text for part in parts for text in part.get(kind, [])] for kind in in_requests()}
+
+
+def in_archive() -> dict[str, list[str]]:
+    """What people paste into search queries and into requests to the agents of the archive.
+
+    The last e-mail address stands in the description of an item.
+    """
+    rng = random.Random("private:archive")
+    return {
+        "email": [
+            "f.amara@example.net",
+            "desk+archive@mail.example.com",
+            "wei.zhang@example.edu",
+            "press-office@example.org",
+        ],
+        "phone": ["+1 (555) 010-0162", "+33 1 99 00 12 34"],
+        "card": ["6011 1111 1111 1117"],
+        "token": ["Bearer " + _random(rng, 44)],
+        "api_key": ["s" + "k-proj-" + _random(rng, 44), "gl" + "pat-" + _random(rng, 20)],
+    }
+
+
+def in_requests(seed: int = 20261001) -> dict[str, list[str]]:
+    """What users of the routing agent paste into their requests."""
     rng = random.Random(f"private:{seed}")
     names = [
         "maria.keller",

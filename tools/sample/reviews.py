@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
 
 from tools.sample.language import Grammar
-from tools.sample.plan import CONFUSIONS, SEED, History, Routing
-from tools.sample.private import planted
+from tools.sample.plan import CONFUSIONS, History, Routing
+from tools.sample.private import in_requests
+from tools.sample.reviewing import REVIEWERS, Annotation, Reviewing
+from tools.sample.spans import SEED
 
-REVIEWERS = ["ana", "ben", "chloe", "dmitri", "esra"]
-Annotation = dict[str, Any]
 
-
-class Reviews:
+class Reviews(Reviewing):
     """Annotations in the order in which they are posted.
 
     Attributes:
@@ -26,11 +24,8 @@ class Reviews:
 
     def __init__(self, history: History, grammar: Grammar) -> None:
         """Reviews the whole history."""
-        self.rng = random.Random(f"reviews:{SEED}")
-        self.words = grammar.shared["feedback"]
+        super().__init__(random.Random(f"reviews:{SEED}"), grammar.shared["feedback"])
         self.agents = list(grammar.topics)
-        self.first: list[Annotation] = []
-        self.late: list[Annotation] = []
         self.notes: list[Annotation] = []
         self.sessions: list[Annotation] = []
         for item in history.routings:
@@ -41,31 +36,6 @@ class Reviews:
             if self.rng.random() < 0.4:
                 self._session(session)
 
-    def _verdict(
-        self, item: Routing, reviewer: str, approved: bool, *, late: bool = False, **extra: Any
-    ) -> None:
-        rng = self.rng
-        label: str | None = "approved" if approved else "rejected"
-        score: float | None = rng.choice([None, 1.0 if approved else 0.0])
-        style = rng.random()
-        if style < 0.03:
-            label, score = None, (rng.choice([0.5, 0.8, 0.9, 1.0]) if approved else 0.2)
-        elif style < 0.05 and label:
-            label = rng.choice([label.upper(), f" {label} ", label.capitalize()])
-        elif style < 0.06:
-            score = 0.1 if approved else 0.9  # contradicts the label, which wins
-        result = {"label": label, "score": score, "explanation": extra.get("explanation")}
-        annotation = {
-            "span_id": item.span.span_id,
-            "name": extra.get("name", "human_approval"),
-            "annotator_kind": extra.get("kind", "HUMAN"),
-            "identifier": reviewer,
-            "result": {key: value for key, value in result.items() if value is not None},
-        }
-        if extra.get("metadata"):
-            annotation["metadata"] = extra["metadata"]
-        (self.late if late else self.first).append(annotation)
-
     def _person(self, item: Routing) -> None:
         rng = self.rng
         reviewer, second = rng.sample(REVIEWERS, 2)
@@ -73,16 +43,7 @@ class Reviews:
             self._verdict(item, reviewer, rng.random() < 0.3)
             return
         if rng.random() < 0.012:
-            unsure = {"label": "unsure", "score": 0.5}
-            self.first.append(
-                {
-                    "span_id": item.span.span_id,
-                    "name": "human_approval",
-                    "annotator_kind": "HUMAN",
-                    "identifier": reviewer,
-                    "result": unsure,
-                }
-            )
+            self._unsure(item, reviewer)
             return
         right = item.said == item.truth
         if rng.random() < 0.03:
@@ -153,7 +114,7 @@ class Reviews:
         if rng.random() < 0.05:
             self._verdict(item, rng.choice(REVIEWERS), rng.random() < 0.6, name="helpfulness")
         if rng.random() < 0.015:
-            mail = rng.choice(planted()["email"])
+            mail = rng.choice(in_requests()["email"])
             self.notes.append(
                 {
                     "span_id": item.span.span_id,
