@@ -346,3 +346,16 @@ def test_the_archive_has_sessions_of_its_own() -> None:
     assert all(str(name).startswith("demo-") for name in sessions[1])
     traces = [{span.trace_id for span in part.spans} for part in (routing, archive)]
     assert not traces[0] & traces[1]
+
+
+def test_the_documented_numbers_are_those_of_the_sample(spans) -> None:
+    page = (SAMPLE.parents[3] / "docs/phoenix.md").read_text("utf-8")
+    counts = json.loads((SAMPLE / "snapshot.json").read_text())["counts"]
+    for table, count in counts.items():
+        assert f"{count:,}" in page, table
+    for name, kind in (
+        *((name, "AGENT") for name in ("routing_agent", *AGENTS)),
+        ("chat_turn", "CHAIN"),
+        ("search_service", "RETRIEVER"),
+    ):
+        assert f"| `{name}` | `{kind}` | {len(roots(spans, name, kind)):,} |" in page
