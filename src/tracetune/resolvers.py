@@ -1,4 +1,4 @@
-"""Resolvers of the configuration: ``slug`` for path segments, ``overlay`` for overrides by name."""
+"""Resolvers of the configuration: path segments, overrides by name, kinds of agents."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def overlay(defaults: DictConfig, by_name: DictConfig | None, name: str) -> Any:
         name: The name of this run.
     """
     return OmegaConf.merge(defaults, dict(by_name or {}).get(name) or {})
+
+
+def agent_type(
+    name: str, types: DictConfig, by_name: DictConfig | None, given: str | None
+) -> str:
+    """The kind of agent of a run.
+
+    Args:
+        name: The name of the run; a kind of that name is taken.
+        types: The kinds there are.
+        by_name: Name → kind.
+        given: What the command line says; it wins.
+
+    Raises:
+        ValueError: If there is no such kind.
+    """
+    chosen = given or dict(by_name or {}).get(name) or (name if name in types else "routing")
+    if chosen not in types:
+        raise ValueError(
+            f"telemetry.agent_type: there is no kind of agent {chosen!r}; choose one of "
+            f"{', '.join(types)}, or describe it under _agent_types in parameters_telemetry.yml"
+        )
+    return chosen

@@ -159,3 +159,50 @@ def latest_trained(versions: list[str]) -> Path | None:
         if (folder / "status.json").is_file() and read_status(folder).status == "trained":
             return folder
     return None
+
+
+def previous_release(
+    released: Path, weights_sha256: str, test_start: datetime | None
+) -> dict[str, Any]:
+    """The newest adapter that was released before, by any pipeline, for the same base weights.
+
+    Args:
+        released: Folder of the models of a tenant and name: ``<pipeline>/release/adapter/…``.
+        weights_sha256: Hash of the base weights; an adapter on others cannot be compared.
+        test_start: Start of the test window of this run.
+
+    Returns:
+        ``path`` (None if there is none), ``pipeline``, ``version``, ``reason`` (why none), and
+        ``saw_test_window``: whether it was trained on rows from after ``test_start``, so that its
+        figures flatter it (None if it does not say).
+    """
+    other_base = 0
+    found = sorted(
+        released.glob("*/release/adapter/*/adapter/serving.json"),
+        key=lambda path: path.parents[1].name,
+        reverse=True,
+    )
+    for serving in found:
+        settings = read_json(serving)
+        if settings["base"]["weights_sha256"] != weights_sha256:
+            other_base += 1
+            continue
+        until = settings.get("trained_until")
+        saw = None
+        if until is not None and test_start is not None:
+            saw = datetime.fromisoformat(until) > test_start
+        return {
+            "path": str(serving.parent.resolve()),
+            "pipeline": serving.parents[4].name,
+            "version": serving.parents[1].name,
+            "reason": "",
+            "saw_test_window": saw,
+        }
+    reason = f"{other_base} were made for another base model" if other_base else "none was released"
+    return {
+        "path": None,
+        "pipeline": None,
+        "version": None,
+        "reason": reason,
+        "saw_test_window": None,
+    }

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.evaluation.options import EvaluationOptions
+from tracetune.outputs import OutputSpec
 from tracetune.records import Example, Message, Preference, make_example, make_preference
 
 SYSTEM = "Answer with the agent."

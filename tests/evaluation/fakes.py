@@ -6,9 +6,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tracetune.evaluation.options import OutputSpec
 from tracetune.evaluation.tables import frame
 from tracetune.evaluation.targets import parse_answer
+from tracetune.outputs import OutputSpec
 
 AGENTS = (
     "weather_agent",
@@ -36,6 +36,7 @@ def prediction(
     latency: float | None = 12.0,
 ) -> dict[str, Any]:
     parsed = parse_answer(text, OUTPUT)
+    said = parsed.target.label if parsed.target else None
     return {
         "row_id": f"sft-{row:020x}",
         "group": group or f"session:{row // 3}",
@@ -44,10 +45,14 @@ def prediction(
         "prompt": prompt,
         "target": target,
         "answer_text": text,
-        "answer": parsed.target,
+        "answer": said,
         "valid_json": parsed.valid_json,
         "known": parsed.known,
-        "correct": parsed.target == target,
+        "correct": said == target,
+        "score": float(said == target),
+        "slices": target,
+        "in_top_k": None if model in ("majority", "nearest") else said == target,
+        "reference_nats": None,
         "confidence": confidence,
         "latency_ms": latency,
         "tokens": 9,

@@ -7,7 +7,7 @@ import pytest
 from tests.evaluation.conftest import answer_text, example
 from tracetune.errors import DataError
 from tracetune.evaluation.baselines import MajorityClass, NearestNeighbour, user_text
-from tracetune.evaluation.options import OutputSpec
+from tracetune.outputs import OutputSpec
 from tracetune.records import Example, Message
 
 

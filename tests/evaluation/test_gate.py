@@ -17,6 +17,7 @@ def metrics(n: int, wins: int, losses: int, base: int, nearest: int) -> dict[str
     right = {"base": base, "dpo": base + wins - losses, "majority": 1, "nearest": nearest}
     return {
         "adapter": "dpo",
+        "measure": "accuracy",
         "n": n,
         "models": {model: {"accuracy": count / n} for model, count in right.items()},
         "comparisons": {

@@ -20,8 +20,9 @@ from tracetune.evaluation.judge import (
     predict,
     spread,
 )
-from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.evaluation.options import EvaluationOptions
 from tracetune.evaluation.tables import ANSWERS
+from tracetune.outputs import OutputSpec
 from tracetune.records import Example
 
 PAIRS = [preference("will it rain", "weather", "mail", 1), preference("mail", "mail", "x", 2)]

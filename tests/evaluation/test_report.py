@@ -108,7 +108,7 @@ HISTORIES = {"sft": fakes.history(60, 2.2), "dpo": fakes.history(45, 0.69, dpo=T
 def test_the_verdict_comes_first_and_the_numbers_have_n(judged: Judgement) -> None:
     text = Page(page(judged, HISTORIES)).text
     assert judged.gate.promote
-    order = ["Promote", "Numbers", "Figures", "Per agent", "Examples", "Data", "How it was made"]
+    order = ["Promote", "Numbers", "Figures", "Per slice", "Examples", "Data", "How it was made"]
     places = [text.index(word) for word in order]
     assert places == sorted(places)
     assert "97 / 112" in text

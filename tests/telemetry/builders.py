@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ def tables(spans: Iterable[Span]) -> tuple[ibis.Table, ibis.Table]:
             running = len(notes) + 1
             notes.append(
                 {
-                    "annotation_id": base64.b64encode(b"SpanAnnotation:%d" % running).decode(),
+                    "annotation_id": f"SpanAnnotation:{running:012d}",
                     "span_id": span_id,
                     "name": note.name,
                     "annotator_kind": note.kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -35,7 +34,7 @@ FIXED = '{"agent":"refunds"}'
 
 def note(verdict: str | None = "approved", number: int = 1, minute: int = 0, **more: Any):
     return Annotation(
-        annotation_id=base64.b64encode(b"SpanAnnotation:%d" % number).decode(),
+        annotation_id=f"SpanAnnotation:{number:012d}",
         human=more.pop("human", True),
         verdict=verdict,
         updated_at=T0 + timedelta(minutes=minute),
@@ -52,10 +51,10 @@ def ask(*notes: Annotation, prompt: Any = "Where is my invoice?", output: Any = 
 def targets(decision: Decision) -> tuple[str | None, str, list[str]]:
     """Answer, where it comes from, and the rejected sides."""
     rejected = [
-        pair.rejected.target if isinstance(pair.rejected, Output) else pair.rejected
+        pair.rejected.target.label if isinstance(pair.rejected, Output) else pair.rejected
         for pair in decision.pairs
     ]
-    return decision.answer.target if decision.answer else None, decision.answer_source, rejected
+    return decision.answer.target.label if decision.answer else None, decision.answer_source, rejected
 
 
 MALFORMED = [

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from tracetune.errors import DataError
 from tracetune.evaluation.generate import Answer
-from tracetune.evaluation.options import OutputSpec
 from tracetune.evaluation.targets import parse_answer
+from tracetune.outputs import OutputSpec
 from tracetune.records import Example, Message
 
 
@@ -24,6 +24,17 @@ def user_text(prompt: Sequence[Message]) -> str:
 def completion_text(row: Example) -> str:
     """The expected answer of a row as text: its first assistant turn."""
     return row.completion[0].content
+
+
+def taught(train: Sequence[Example]) -> list[tuple[str, str]]:
+    """What the rows teach as (last user turn, answer): one pair per assistant turn."""
+    found = []
+    for row in train:
+        turns = [*row.prompt, *row.completion]
+        for place in range(len(row.prompt), len(turns)):
+            if turns[place].role == "assistant":
+                found.append((turns[place - 1].content, turns[place].content))
+    return found
 
 
 def _need_rows(train: Sequence[Example]) -> None:
@@ -47,11 +58,10 @@ class MajorityClass:
         """Counts the targets of the training rows."""
         _need_rows(train)
         texts: dict[str, Counter[str]] = {}
-        for row in train:
-            text = completion_text(row)
+        for _, text in taught(train):
             target = parse_answer(text, output).target
             if target is not None:
-                texts.setdefault(target, Counter())[text] += 1
+                texts.setdefault(target.label, Counter())[text] += 1
         if not texts:
             raise DataError(
                 "no training row names a target in the fields of the output specification",
@@ -59,7 +69,7 @@ class MajorityClass:
             )
         best = min(texts, key=lambda target: (-texts[target].total(), target))
         self.text = min(texts[best], key=lambda text: (-texts[best][text], text))
-        self.share = texts[best].total() / len(train)
+        self.share = texts[best].total() / len(taught(train))
 
     def answers(self, prompts: Sequence[Sequence[Message]]) -> list[Answer]:
         """The same answer for every prompt."""
@@ -73,7 +83,7 @@ class MajorityClass:
 
 
 class NearestNeighbour:
-    """Gives the answer of the most similar training prompt.
+    """Gives the answer of the most similar training prompt (of its last user turn).
 
     Similarity is the cosine of TF-IDF vectors over character 3- to 5-grams within words
     (``sublinear_tf``): typing errors and inflected words still share most of their n-grams, and it
@@ -89,19 +99,20 @@ class NearestNeighbour:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         _need_rows(train)
-        self._texts = [completion_text(row) for row in train]
+        pairs = taught(train)
+        self._texts = [text for _, text in pairs]
         self._otherwise = MajorityClass(train, output).text
         self._vectorizer = TfidfVectorizer(
             analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, lowercase=True
         )
-        self._matrix = self._vectorizer.fit_transform([user_text(row.prompt) for row in train])
+        self._matrix = self._vectorizer.fit_transform([request for request, _ in pairs])
 
     def answers(self, prompts: Sequence[Sequence[Message]]) -> list[Answer]:
         """The nearest row's answer, prompt by prompt, each timed alone."""
         found = []
         for prompt in prompts:
             start = time.perf_counter()
-            vector = self._vectorizer.transform([user_text(prompt)])
+            vector = self._vectorizer.transform([prompt[-1].content])
             similarity = (self._matrix @ vector.T).toarray().ravel()
             best = int(similarity.argmax())
             text = self._texts[best] if similarity[best] > 0 else self._otherwise

@@ -11,7 +11,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracetune.evaluation.names import COLOURS, colour, label
+from tracetune.evaluation.names import COLOURS, MEASURES, colour, label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,7 +20,7 @@ History = Sequence[Mapping[str, Any]]
 
 _INK = "#222222"
 _GRID = "#e3e3e3"
-_STAGES = {"sft": "SFT", "dpo": "DPO"}
+_STAGES = {"sft": "SFT", "dpo": "DPO", "kto": "KTO"}
 
 
 def _figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
@@ -86,7 +86,9 @@ def loss_curves(histories: Mapping[str, History]) -> go.Figure:
     stages = [stage for stage, history in histories.items() if _series(history, "loss")[0]]
     if not stages:
         return nothing(title, "No stage was trained.")
-    figure = _figure(title, "cross-entropy for SFT, preference loss for DPO; dashed: validation")
+    figure = _figure(
+        title, "cross-entropy for SFT, preference loss for DPO and KTO; dashed: validation"
+    )
     grid = make_subplots(
         rows=1,
         horizontal_spacing=0.14,
@@ -168,79 +170,62 @@ def _gridded(figure: go.Figure) -> go.Figure:
 
 
 def accuracy(metrics: Mapping[str, Any]) -> go.Figure:
-    """Accuracy of each model on all held-out rows, with 95 % Wilson intervals."""
-    title = "Accuracy on held-out rows"
+    """The figure that decides, of each model on all held-out rows; accuracy with 95 % Wilson."""
+    measure = metrics.get("measure", "accuracy")
+    title = f"{MEASURES[measure][:1].upper()}{MEASURES[measure][1:]} on held-out rows"
     if metrics.get("status") != "judged":
         return nothing(title, _why(metrics))
+    bars = "; bars: 95 % interval" if measure == "accuracy" else ""
     figure = _figure(
         title,
-        f"{metrics['n']} rows of {metrics['groups']} sessions or traces; bars: 95 % interval",
+        f"{metrics['n']} rows of {metrics['groups']} sessions or traces{bars}",
         height=120 + 52 * len(metrics["models"]),
     )
     for model, found in reversed(_ordered(metrics["models"])):
+        value = found[measure]
+        interval = (found["accuracy_low"], found["accuracy_high"])
         figure.add_bar(
-            x=[found["accuracy"]],
+            x=[value],
             y=[label(model)],
             orientation="h",
             marker_color=colour(model),
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [found["accuracy_high"] - found["accuracy"]],
-                "arrayminus": [found["accuracy"] - found["accuracy_low"]],
-                "color": _INK,
-                "thickness": 1.2,
-            },
-            text=[f"{found['accuracy']:.1%}"],
+            error_x=_interval([value], [interval], _INK, 1.2) if measure == "accuracy" else None,
+            text=[f"{value:.1%}"],
             textposition="inside",
             insidetextanchor="start",
             insidetextfont={"color": "white" if model in ("base", "dpo") else _INK},
             showlegend=False,
         )
-    figure.update_xaxes(title_text="share of right targets", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(title_text=_AXIS[measure], tickformat=".0%", range=[0, 1])
     figure.update_layout(margin={"l": 140, "r": 30, "t": 80, "b": 60})
     return figure
 
 
 def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
-    """Accuracy of each model per target, with the number of rows and 95 % Wilson intervals."""
-    from tracetune.evaluation.statistics import wilson_interval
-
-    title = "Accuracy per agent"
+    """The same per slice (target, entity type, turn), with the number of rows."""
+    measure = metrics.get("measure", "accuracy")
+    title = "Accuracy per slice" if measure == "accuracy" else "Word F1 per slice"
     if metrics.get("status") != "judged":
         return nothing(title, _why(metrics))
     slices = metrics["slices"]
     models = [model for model, _ in _ordered(metrics["models"])]
+    bars = "bars: 95 % interval; " if measure == "accuracy" else ""
     figure = _figure(
         title,
-        "n rows per agent; bars: 95 % interval; * fewer than 10 rows",
+        f"n rows per slice; {bars}* fewer than 10 rows",
         height=150 + (16 * len(models) + 14) * len(slices),
     )
     names = [
         f"{_plain(part['target'])} (n={part['n']}){'*' if part['small'] else ''}" for part in slices
     ]
     for model in models:
-        values = [part["accuracy"][model] for part in slices]
-        intervals = [
-            wilson_interval(part["correct"][model], part["n"]) or (0.0, 1.0) for part in slices
-        ]
         figure.add_bar(
-            x=values,
+            x=[part[measure][model] for part in slices],
             y=names,
             orientation="h",
             name=label(model),
             marker_color=colour(model),
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - value for value, (_, high) in zip(values, intervals, strict=True)],
-                "arrayminus": [
-                    value - low for value, (low, _) in zip(values, intervals, strict=True)
-                ],
-                "color": "#888888",
-                "thickness": 1,
-                "width": 2,
-            },
+            error_x=_slice_intervals(slices, model) if measure == "accuracy" else None,
         )
     figure.update_layout(
         barmode="group",
@@ -254,8 +239,39 @@ def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
         margin={"l": 170, "r": 30, "t": 110, "b": 60},
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text="share of right targets", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(title_text=_AXIS[measure], tickformat=".0%", range=[0, 1])
     return figure
+
+
+_AXIS = {"accuracy": "share of right answers", "score": "mean F1 of words"}
+
+
+def _slice_intervals(slices: Sequence[Mapping[str, Any]], model: str) -> dict[str, Any]:
+    from tracetune.evaluation.statistics import wilson_interval
+
+    return _interval(
+        [part["accuracy"][model] for part in slices],
+        [wilson_interval(part["correct"][model], part["n"]) or (0.0, 1.0) for part in slices],
+        "#888888",
+        1,
+    ) | {"width": 2}
+
+
+def _interval(
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    ink: str,
+    thickness: float,
+) -> dict[str, Any]:
+    """Error bars of Plotly from values and their intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, (_, high) in zip(values, intervals, strict=True)],
+        "arrayminus": [value - low for value, (low, _) in zip(values, intervals, strict=True)],
+        "color": ink,
+        "thickness": thickness,
+    }
 
 
 def reliability(metrics: Mapping[str, Any]) -> go.Figure:

@@ -18,10 +18,12 @@ from tracetune.evaluation.baselines import (
 )
 from tracetune.evaluation.gate import Gate, decide, unjudged
 from tracetune.evaluation.generate import BASE, Answer, Generator, load_generator
-from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.evaluation.likelihood import best_answers, reference_nats
+from tracetune.evaluation.options import EvaluationOptions
 from tracetune.evaluation.rewards import PairScore, preference_scores
 from tracetune.evaluation.tables import frame
-from tracetune.evaluation.targets import COMPARISONS, parse_answer
+from tracetune.evaluation.targets import parse_answer
+from tracetune.outputs import OutputSpec, Target, is_right, score
 from tracetune.records import Example, Preference
 
 
@@ -102,7 +104,10 @@ def predict(
         return no_predictions()
     targets = [_target(row, output) for row in test]
     prompts = [row.prompt for row in test]
-    with _progress(len(test) * (1 + len(adapters)) + (len(pairs) if rewards else 0)) as advance:
+    models = (BASE, *adapters)
+    passes = 2 if output.compare == "text" or options.top_k > 1 else 1
+    total = len(test) * len(models) * passes + (len(pairs) if rewards else 0)
+    with _progress(total) as advance:
         generator = load_generator(
             base,
             adapters,
@@ -119,15 +124,21 @@ def predict(
                 timed=timed,
                 advance=advance,
             )
-            for model in (BASE, *adapters)
+            for model in models
+        }
+        more = {
+            model: _beyond_greedy(generator, model, test, targets, output, options, advance)
+            for model in models
         }
         scores = _scores(generator, pairs, rewards, options, advance)
     answers[MajorityClass.name] = MajorityClass(train, output).answers(prompts)
     answers[NearestNeighbour.name] = NearestNeighbour(train, output).answers(prompts)
     rows = [
-        _prediction(row, target, model, answer, output)
+        _prediction(row, target, model, answer, output) | beyond
         for model, given in answers.items()
-        for row, target, answer in zip(test, targets, given, strict=True)
+        for row, target, answer, beyond in zip(
+            test, targets, given, more.get(model) or [{}] * len(test), strict=True
+        )
     ]
     return Predictions(frame(rows), scores)
 
@@ -137,6 +148,7 @@ def judge(
     *,
     adapter: str | None,
     options: EvaluationOptions,
+    output: OutputSpec | None = None,
     reason: str | None = None,
 ) -> Judgement:
     """Metrics and verdict of an adapter.
@@ -145,6 +157,7 @@ def judge(
         predictions: What :func:`predict` gave.
         adapter: The adapter to judge: the last one that was trained.
         options: Level, margin, seeds.
+        output: What a valid answer looks like; decides which figure counts.
         reason: Why there is nothing to judge, if the caller knows (a dry run, a skipped stage).
 
     Returns:
@@ -157,7 +170,11 @@ def judge(
         empty = {"status": "unjudged", "reason": why, "adapter": adapter, "n": 0}
         return Judgement(empty, unjudged(why, adapter))
     found = figures_of.compute(
-        predictions.answers, predictions.rewards, adapter=adapter, options=options
+        predictions.answers,
+        predictions.rewards,
+        adapter=adapter,
+        options=options,
+        output=output or OutputSpec(),
     )
     return Judgement(found, decide(found, options.gate, BASELINES))
 
@@ -167,7 +184,7 @@ def spread(n: int, count: int) -> list[int]:
     return sorted({place * n // count for place in range(count)}) if n and count else []
 
 
-def _target(row: Example, output: OutputSpec) -> str:
+def _target(row: Example, output: OutputSpec) -> Target:
     target = parse_answer(completion_text(row), output).target
     if target is None:
         raise DataError(
@@ -179,26 +196,71 @@ def _target(row: Example, output: OutputSpec) -> str:
 
 
 def _prediction(
-    row: Example, target: str, model: str, answer: Answer, output: OutputSpec
+    row: Example, target: Target, model: str, answer: Answer, output: OutputSpec
 ) -> dict[str, Any]:
     parsed = parse_answer(answer.text, output)
+    agreement = score(parsed.target, target, output)
     return {
         "row_id": row.id,
         "group": row.provenance.group,
         "created_at": row.provenance.created_at,
         "model": model,
         "prompt": user_text(row.prompt),
-        "target": target,
+        "target": target.label,
         "answer_text": answer.text,
-        "answer": parsed.target,
+        "answer": parsed.target.label if parsed.target else None,
         "valid_json": parsed.valid_json,
         "known": parsed.known,
-        "correct": COMPARISONS["exact"](parsed.target, target),
+        "correct": parsed.target is not None and is_right(agreement, output),
+        "score": agreement,
+        "slices": "\n".join(_slices(row, target, output)),
         "confidence": answer.confidence,
         "latency_ms": answer.latency_ms,
         "tokens": answer.tokens,
         "finish": answer.finish,
     }
+
+
+def _slices(row: Example, target: Target, output: OutputSpec) -> list[str]:
+    """Parts of the report: what the reference names, or the position of the turn."""
+    return [f"turn {row.tags['turn']}"] if "turn" in row.tags else target.slices(output)
+
+
+def _beyond_greedy(
+    generator: Generator,
+    model: str,
+    test: Sequence[Example],
+    targets: Sequence[Target],
+    output: OutputSpec,
+    options: EvaluationOptions,
+    advance: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Per row: whether a right answer is among the k best; for text how likely the approved was."""
+    if output.compare == "text":
+        nats = reference_nats(
+            generator, model, test, batch_size=options.batch_size, advance=advance
+        )
+        return [{"reference_nats": value} for value in nats]
+    if options.top_k == 1:
+        return [{} for _ in test]
+    best = best_answers(
+        generator,
+        model,
+        [row.prompt for row in test],
+        k=options.top_k,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        advance=advance,
+    )
+    return [
+        {
+            "in_top_k": any(
+                is_right(score(parse_answer(text, output).target, target, output), output)
+                for text in texts
+            )
+        }
+        for texts, target in zip(best, targets, strict=True)
+    ]
 
 
 def _scores(

@@ -8,6 +8,7 @@ from typing import Any
 from tracetune.errors import DataError
 from tracetune.evaluation import statistics
 from tracetune.evaluation.options import EvaluationOptions
+from tracetune.outputs import OutputSpec
 
 SMALL_SLICE = 10
 """Slices with fewer rows are flagged: their accuracy says next to nothing."""
@@ -33,6 +34,27 @@ NOT_SHOWN = (
     "merged. A server with batching and merged weights gives other figures.",
 )
 """What a reader could wrongly take from the figures."""
+
+NOT_SHOWN_BY_KIND = {
+    "exact": (),
+    "set": (
+        "A selection counts as right only if it is the same set. Slices overlap: a row stands in "
+        "the slice of each name its approved answer holds.",
+    ),
+    "entities": (
+        "An answer counts as right from an F1 of one half (evaluation of source document 003); "
+        "the mean F1 beside it is finer. Texts are compared without regard to case, and an "
+        "entity whose text is cut or longer by a word counts as wrong. Slices overlap.",
+    ),
+    "text": (
+        "Word F1 compares words, not meaning: a good answer in other words scores low, and a "
+        "wrong one that shares common words scores above zero. The likelihood of the approved "
+        "answer (nats per token) is finer, and only models with the same tokens compare.",
+        "Every turn was answered after the approved answers of the turns before it. In use a "
+        "model reads its own earlier answers, and errors may add up.",
+    ),
+}
+"""The same by kind of comparison."""
 
 
 def records(table: Any) -> Rows:
@@ -76,13 +98,20 @@ def model_metrics(rows: Rows) -> dict[str, Any]:
     correct = [row["correct"] for row in stated]
     latency = [row["latency_ms"] for row in rows if row["latency_ms"] is not None]
     low, high = statistics.wilson_interval(right, n) or (0.0, 1.0)
+    looked = [row["in_top_k"] for row in rows if row["in_top_k"] is not None]
+    nats = [row["reference_nats"] for row in rows if row["reference_nats"] is not None]
     return {
         "n": n,
         "correct": right,
         "accuracy": right / n,
         "accuracy_low": low,
         "accuracy_high": high,
-        "valid_json_rate": _share(rows, lambda row: row["valid_json"]),
+        "score": sum(row["score"] for row in rows) / n,
+        "top_k_accuracy": sum(looked) / len(looked) if looked else None,
+        "reference_nats": sum(nats) / len(nats) if nats else None,
+        "valid_json_rate": None
+        if all(row["valid_json"] is None for row in rows)
+        else _share(rows, lambda row: row["valid_json"]),
         "unparsable_rate": _share(rows, lambda row: row["answer"] is None),
         "impossible_rate": _share(rows, lambda row: row["answer"] is not None and not row["known"]),
         "cut_rate": _share(rows, lambda row: row["finish"] == "length"),
@@ -121,6 +150,12 @@ def comparison(ours: Rows, theirs: Rows, options: EvaluationOptions) -> dict[str
         seed=options.seed,
     )
     alpha = options.gate.alpha
+    scores = statistics.paired_bootstrap(
+        [mine["score"] - other["score"] for mine, other in pairs],
+        [row["group"] for row in ours],
+        draws=options.bootstrap,
+        seed=options.seed,
+    )
     return {
         "n": n,
         "wins": wins,
@@ -128,10 +163,23 @@ def comparison(ours: Rows, theirs: Rows, options: EvaluationOptions) -> dict[str
         "difference": (wins - losses) / n,
         "difference_low": interval.low if interval else None,
         "difference_high": interval.high if interval else None,
+        "score_difference": scores.mean if scores else None,
+        "score_low": scores.low if scores else None,
+        "score_high": scores.high if scores else None,
+        "latency_overhead_ms": _overhead(ours, theirs),
         "p": statistics.mcnemar_exact(wins, losses),
         "smallest_effect": smallest_effect(n, alpha),
         "smallest_effect_80": statistics.detectable_difference(n, wins + losses, alpha=alpha),
     }
+
+
+def _overhead(ours: Rows, theirs: Rows) -> float | None:
+    """Difference of the median latencies in milliseconds."""
+    medians = [
+        statistics.quantile([r["latency_ms"] for r in rows if r["latency_ms"] is not None], 0.5)
+        for rows in (ours, theirs)
+    ]
+    return None if medians[0] is None or medians[1] is None else medians[0] - medians[1]
 
 
 def smallest_effect(n: int, alpha: float) -> float | None:
@@ -145,27 +193,30 @@ def smallest_effect(n: int, alpha: float) -> float | None:
 
 
 def slices(models: dict[str, Rows]) -> list[dict[str, Any]]:
-    """Accuracy of each model per target, largest slice first."""
+    """Accuracy and mean score of each model per slice, largest slice first."""
     first = next(iter(models.values()))
-    targets: dict[str, list[int]] = {}
+    places_of: dict[str, list[int]] = {}
     for place, row in enumerate(first):
-        targets.setdefault(row["target"], []).append(place)
-    return [
-        {
-            "target": target,
-            "n": len(places),
-            "small": len(places) < SMALL_SLICE,
-            "correct": {
-                model: sum(rows[place]["correct"] for place in places)
-                for model, rows in models.items()
-            },
-            "accuracy": {
-                model: sum(rows[place]["correct"] for place in places) / len(places)
-                for model, rows in models.items()
-            },
-        }
-        for target, places in sorted(targets.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
+        for name in row["slices"].splitlines():
+            places_of.setdefault(name, []).append(place)
+    found = []
+    for name, places in sorted(places_of.items(), key=lambda item: (-len(item[1]), item[0])):
+        chosen = {model: [rows[place] for place in places] for model, rows in models.items()}
+        correct = {model: sum(row["correct"] for row in rows) for model, rows in chosen.items()}
+        n = len(places)
+        found.append(
+            {
+                "target": name,
+                "n": n,
+                "small": n < SMALL_SLICE,
+                "correct": correct,
+                "accuracy": {model: count / n for model, count in correct.items()},
+                "score": {
+                    model: sum(row["score"] for row in rows) / n for model, rows in chosen.items()
+                },
+            }
+        )
+    return found
 
 
 def examples(models: dict[str, Rows], adapter: str, count: int) -> dict[str, Rows]:
@@ -214,6 +265,7 @@ def _example(models: dict[str, Rows], place: int) -> dict[str, Any]:
             model: rows[place]["answer"] if rows[place]["known"] else rows[place]["answer_text"]
             for model, rows in models.items()
         },
+        "correct": {model: rows[place]["correct"] for model, rows in models.items()},
     }
 
 
@@ -247,7 +299,12 @@ def reward_metrics(pairs: Rows, options: EvaluationOptions) -> dict[str, Any] | 
 
 
 def compute(
-    predictions: Any, rewards: Rows, *, adapter: str, options: EvaluationOptions
+    predictions: Any,
+    rewards: Rows,
+    *,
+    adapter: str,
+    options: EvaluationOptions,
+    output: OutputSpec | None = None,
 ) -> dict[str, Any]:
     """All metrics of a run as plain JSON values.
 
@@ -256,9 +313,11 @@ def compute(
         rewards: Rewards of held-out pairs, as in :class:`tracetune.evaluation.judge.Predictions`.
         adapter: The adapter to judge; it and ``base`` must be among the models.
         options: Seeds, draws and limits.
+        output: What a valid answer looks like.
 
     Returns:
-        ``n``, ``groups``, ``models`` (by name), ``comparisons`` (the adapter against each other
+        ``measure`` (``accuracy``, or ``score`` for text), ``n``, ``groups``,
+        ``models`` (by name), ``comparisons`` (the adapter against each other
         model), ``slices``, ``examples``, ``rewards`` (or ``None``), ``not_shown``.
 
     Raises:
@@ -273,9 +332,13 @@ def compute(
                 remedy="make the predictions again",
             )
     first = models[adapter]
+    compare = (output or OutputSpec()).compare
     return {
         "status": "judged",
         "adapter": adapter,
+        "compare": compare,
+        "measure": "score" if compare == "text" else "accuracy",
+        "top_k": options.top_k,
         "n": len(first),
         "groups": len({row["group"] for row in first}),
         "alpha": options.gate.alpha,
@@ -288,5 +351,5 @@ def compute(
         "slices": slices(models),
         "examples": examples(models, adapter, options.examples),
         "rewards": reward_metrics(rewards, options),
-        "not_shown": list(NOT_SHOWN),
+        "not_shown": [*NOT_SHOWN_BY_KIND[compare], *NOT_SHOWN],
     }

@@ -6,6 +6,8 @@ LABELS = {
     "base": "base model",
     "sft": "SFT adapter",
     "dpo": "DPO adapter",
+    "kto": "KTO adapter",
+    "previous": "previous adapter",
     "majority": "majority class",
     "nearest": "nearest neighbour",
 }
@@ -14,12 +16,18 @@ COLOURS = {
     "base": "#6b6b6b",
     "sft": "#56b4e9",
     "dpo": "#0072b2",
+    "kto": "#d55e00",
+    "previous": "#009e73",
     "majority": "#e69f00",
     "nearest": "#cc79a7",
 }
 """Okabe-Ito palette: told apart under the common forms of colour blindness, and in grey print."""
 
-OTHER_COLOUR = "#009e73"
+OTHER_COLOUR = "#f0e442"
+
+
+MEASURES = {"accuracy": "accuracy", "score": "word F1"}
+"""What the figure that decides is called: share of right answers, or their mean score."""
 
 
 def label(model: str) -> str:

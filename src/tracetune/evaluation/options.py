@@ -41,16 +41,7 @@ class EvaluationOptions(Options):
     examples: int = Field(
         default=5, ge=0, description="examples of each kind (win, loss …) kept for the report"
     )
+    top_k: int = Field(
+        default=3, ge=1, description="best answers among which the right one is looked for; 1: none"
+    )
     gate: GateOptions = GateOptions()
-
-
-class OutputSpec(Options):
-    """What a valid answer of the agent looks like: a JSON object that names one target."""
-
-    target: tuple[str, ...] = Field(
-        min_length=1, description="fields that may hold the target; the first with a string wins"
-    )
-    known: tuple[str, ...] = Field(
-        default=(),
-        description="targets that exist, any other answer is impossible; empty: all names count",
-    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracetune.evaluation.baselines import BASELINES
 from tracetune.evaluation.gate import Gate
 from tracetune.evaluation.metrics import smallest_effect
-from tracetune.evaluation.names import COLOURS, label, p_value, percent, points, span
+from tracetune.evaluation.names import COLOURS, MEASURES, label, p_value, percent, points, span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -83,6 +83,8 @@ def render(context: ReportContext) -> str:
     return environment.get_template("report.html.j2").render(
         c=context,
         judged=context.metrics["status"] == "judged",
+        compare=context.metrics.get("compare"),
+        measure=context.metrics.get("measure", "accuracy"),
         models=[model for model in order if model in context.metrics.get("models", {})],
         plotly_js=get_plotlyjs(),
         figures=[
@@ -216,20 +218,34 @@ def summary_lines(
         adapter = metrics["adapter"]
         models = metrics["models"]
         against = metrics["comparisons"]["base"]
+        measure = metrics["measure"]
         cheap = max(
             (model for model in BASELINES if model in models),
-            key=lambda model: models[model]["accuracy"],
+            key=lambda model: models[model][measure],
         )
+        words = MEASURES[measure]
+        words = words[:1].upper() + words[1:]
         lines += [
-            f"Accuracy {label('base')} {_with_interval(models['base'])}, "
-            f"{label(adapter)} {_with_interval(models[adapter])}, "
-            f"{label(cheap)} {percent(models[cheap]['accuracy'])}",
-            f"         {points(against['difference'])} on {metrics['n']} held-out rows "
-            f"({against['wins']} won, {against['losses']} lost, {p_value(against['p'])})",
+            f"{words:8} {label('base')} {_stated(models['base'], measure)}, "
+            f"{label(adapter)} {_stated(models[adapter], measure)}, "
+            f"{label(cheap)} {percent(models[cheap][measure])}",
+            f"         {_difference(against, measure)} on {metrics['n']} held-out rows",
         ]
     lines.append(f"Verdict  {gate.verdict}")
     return lines if report_path is None else [*lines, f"Report   {report_path}"]
 
 
-def _with_interval(found: Mapping[str, Any]) -> str:
+def _difference(against: Mapping[str, Any], measure: str) -> str:
+    if measure == "accuracy":
+        return (
+            f"{points(against['difference'])} ({against['wins']} won, {against['losses']} lost, "
+            f"{p_value(against['p'])})"
+        )
+    interval = span(against["score_low"], against["score_high"])
+    return f"{points(against['score_difference'])} {interval}"
+
+
+def _stated(found: Mapping[str, Any], measure: str) -> str:
+    if measure == "score":
+        return percent(found["score"])
     return f"{percent(found['accuracy'])} {span(found['accuracy_low'], found['accuracy_high'], 0)}"

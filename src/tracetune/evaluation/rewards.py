@@ -66,7 +66,7 @@ def preference_scores(
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         rows = [
-            _token_ids(generator, pair.prompt, answer, pair.id)
+            token_ids(generator, pair.prompt, answer, pair.id)
             for pair in batch
             for answer in (pair.chosen, pair.rejected)
         ]
@@ -115,7 +115,7 @@ def answer_log_probs(
     return total
 
 
-def _token_ids(
+def token_ids(
     generator: Generator, prompt: Sequence[Message], answer: Sequence[Message], row: str
 ) -> tuple[list[int], list[int]]:
     """Ids of prompt and completion, divided where training divides them."""

@@ -16,6 +16,10 @@ ANSWERS: dict[str, str] = {
     "valid_json": "bool",
     "known": "bool",
     "correct": "bool",
+    "score": "double",
+    "slices": "string",
+    "in_top_k": "bool",
+    "reference_nats": "double",
     "confidence": "double",
     "latency_ms": "double",
     "tokens": "int64",
@@ -24,9 +28,12 @@ ANSWERS: dict[str, str] = {
 """One row per (held-out row, model).
 
 ``prompt`` is the user's text after redaction, ``target`` what a person approved, ``answer`` the
-parsed target or null, ``known`` whether it exists, ``confidence`` the probability of the answer or
-null, ``latency_ms`` milliseconds alone or null where not measured, ``finish`` stop, length (cut)
-or too_long (not answered).
+parsed target or null, ``known`` whether it exists, ``score`` its agreement from 0 to 1, ``slices``
+the parts of the report the row belongs to (one per line), ``in_top_k`` whether the right answer is
+among the k best (null where not looked for), ``reference_nats`` the negative log-probability per
+token of the approved answer (text only), ``confidence`` the probability of the answer or null,
+``latency_ms`` milliseconds alone or null where not measured, ``finish`` stop, length (cut) or
+too_long (not answered).
 """
 
 

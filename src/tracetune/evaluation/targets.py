@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from tracetune.evaluation.options import OutputSpec
-
-Comparison = Literal["exact"]
+from tracetune.outputs import OutputSpec, Target, read_target, text_target
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -20,15 +18,15 @@ class ParsedAnswer:
     """An answer as the judgement sees it.
 
     Attributes:
-        valid_json: The text is one JSON object.
-        target: What it names, without surrounding blanks; ``None`` if the text cannot be parsed
-            (not a JSON object, or none of the target fields holds a non-blank string).
-        known: The target is one of those that exist. An answer that parses and is not known is
-            *impossible*: another fault than one that does not parse (reference C9.13).
+        valid_json: The text is one JSON object; ``None`` where plain text is wanted.
+        target: What it names; ``None`` if the text cannot be parsed (not a JSON object, or none of
+            the judged fields holds a usable value).
+        known: Everything it names exists. An answer that parses and is not known is *impossible*:
+            another fault than one that does not parse (reference C9.13).
     """
 
-    valid_json: bool
-    target: str | None
+    valid_json: bool | None
+    target: Target | None
     known: bool
 
 
@@ -40,9 +38,20 @@ def _json_object(text: str) -> dict[str, Any] | None:
     try:
         # RecursionError: a model that repeats itself may nest brackets thousands deep.
         value = json.loads(text, parse_constant=_refuse_constant)
+        return _clean(value) if isinstance(value, dict) else None
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _clean(value: Any) -> Any:
+    """Without escaped lone surrogates: valid JSON, but no text that a file could hold."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return value
 
 
 def parse_answer(text: str, output: OutputSpec) -> ParsedAnswer:
@@ -52,24 +61,14 @@ def parse_answer(text: str, output: OutputSpec) -> ParsedAnswer:
 
     Args:
         text: The answer.
-        output: Fields that may hold the target, in order, and the targets that exist.
+        output: What a valid output looks like.
     """
+    if output.compare == "text":
+        target = text_target(_clean(text)) if text.strip() else None
+        return ParsedAnswer(valid_json=None, target=target, known=target is not None)
     value = _json_object(text)
     if value is None:
         return ParsedAnswer(valid_json=False, target=None, known=False)
-    for field in output.target:
-        found = value.get(field)
-        if isinstance(found, str) and found.strip():
-            # An escaped lone surrogate is valid JSON but no text that a file could hold.
-            target = _SURROGATE.sub("\ufffd", found.strip())
-            known = not output.known or target in output.known
-            return ParsedAnswer(valid_json=True, target=target, known=known)
-    return ParsedAnswer(valid_json=True, target=None, known=False)
-
-
-def _exact(answer: str | None, target: str) -> bool:
-    return answer is not None and answer == target
-
-
-COMPARISONS: dict[Comparison, Callable[[str | None, str], bool]] = {"exact": _exact}
-"""How an answer is held against the target: one function per kind of agent output."""
+    target = read_target(value, output)
+    known = target is not None and target.is_known(output)
+    return ParsedAnswer(valid_json=True, target=target, known=known)

@@ -1,19 +1,21 @@
-"""The judgement stage: answers of all models, metrics, gate, figures, report, release."""
+"""The judgement stage: candidates, their answers, metrics, gate, figures, report, release."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tracetune.evaluation.options import EvaluationOptions, OutputSpec
+from tracetune.evaluation.options import EvaluationOptions
+from tracetune.outputs import OutputSpec
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Preference
 from tracetune.runs import read_status
+from tracetune.splits import SplitManifest, verify
 from tracetune.telemetry.options import TelemetryOptions
-from tracetune.training.options import DpoOptions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,46 +23,102 @@ if TYPE_CHECKING:
 else:
     DataFrame = Figure = Any
 
+Document = dict[str, Any]
+
+FIGURES = ("losses", "rewards", "accuracy", "agents", "calibration", "funnel")
+
+
+def collect_agents(
+    base: Document, previous: Document, telemetry: TelemetryOptions, **stages: Any
+) -> Document:
+    """Who is judged, by what rule, for an agent that answers in JSON.
+
+    Args:
+        base: The base model.
+        previous: The adapter released before, or none.
+        telemetry: Names the output schema and the instruction.
+        **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
+    """
+    return _collect(previous, telemetry.output, telemetry.instruction, stages)
+
+
+def collect_conversations(
+    base: Document, previous: Document, telemetry: TelemetryOptions, **stages: Any
+) -> Document:
+    """Who is judged, by what rule, for an assistant that answers in words."""
+    text = OutputSpec(compare="text")
+    return _collect(previous, text, telemetry.sessions.system_prompt, stages)
+
+
+def _collect(
+    previous: Document, output: OutputSpec, instruction: str | None, stages: Document
+) -> Document:
+    adapters, reasons, rewards = {}, [], None
+    if previous["path"] is not None:
+        adapters["previous"] = previous["path"]
+    judged = None
+    for name in [key.removesuffix("_adapter") for key in stages if key.endswith("_adapter")]:
+        folder, plan = stages[f"{name}_adapter"], stages[f"{name}_plan"]
+        status = read_status(folder)
+        if status.status != "trained":
+            reasons.append(status.reason)
+            continue
+        adapters[name] = str(folder)
+        judged = name
+        if name == "dpo":
+            reference = "sft" if plan["job"]["start_from"] else "base"
+            rewards = {"reference": reference, "beta": plan["job"]["trainer"]["beta"]}
+    return {
+        "judged": judged,
+        "reason": "" if judged else "; ".join(dict.fromkeys(reasons)),
+        "adapters": adapters if judged else {},
+        "rewards": rewards,
+        "previous": previous,
+        "output": output.model_dump(mode="json"),
+        "instruction": instruction,
+    }
+
 
 def predict(
     test: list[Example],
-    test_pairs: list[Preference],
-    sft_train: list[Example],
-    base: dict[str, Any],
-    sft_adapter: Path,
-    dpo_adapter: Path,
-    dpo_plan: dict[str, Any],
-    telemetry: TelemetryOptions,
+    train: list[Example],
+    splits: Document,
+    base: Document,
+    candidates: Document,
     evaluation: EvaluationOptions,
-    options: DpoOptions,
-) -> tuple[DataFrame, list[dict[str, Any]]]:
+    test_pairs: list[Preference] | None = None,
+    **rows: list[Any],
+) -> tuple[DataFrame, list[Document]]:
     """Answers of base, adapters and cheap baselines on the held-out rows; rewards of the pairs.
 
-    A stage that did not train has no answers; without any adapter both are empty.
+    The split manifest is checked against all rows before anything is answered. Without an adapter
+    or without held-out rows there are no answers.
+
+    Args:
+        test: Held-out rows.
+        train: Training rows, for the cheap baselines.
+        splits: The manifest.
+        base: The base model.
+        candidates: Who is judged, by what rule.
+        evaluation: Sizes and limits.
+        test_pairs: Held-out pairs, where the pipeline has them.
+        **rows: All rows that the manifest divides, by kind.
     """
     from tracetune.evaluation import judge
 
-    adapters = {
-        name: folder
-        for name, folder in (("sft", sft_adapter), ("dpo", dpo_adapter))
-        if read_status(folder).status == "trained"
-    }
+    verify(SplitManifest.model_validate(splits), [row for kind in rows.values() for row in kind])
     rewards = None
-    if "dpo" in adapters:
-        rewards = judge.RewardSpec(
-            policy="dpo",
-            reference="sft" if options.start_from == "sft" else "base",
-            beta=dpo_plan["job"]["trainer"]["beta"],
-        )
+    if candidates["rewards"] is not None:
+        rewards = judge.RewardSpec(policy="dpo", **candidates["rewards"])
     found = judge.predict(
         base=base["path"],
         weights_sha256=base["weights_sha256"],
-        adapters=adapters,
-        train=sft_train,
+        adapters={name: Path(path) for name, path in candidates["adapters"].items()},
+        train=train,
         test=test,
-        pairs=test_pairs,
+        pairs=test_pairs or [],
         rewards=rewards,
-        output=OutputSpec(target=telemetry.output.target, known=telemetry.output.known),
+        output=OutputSpec.model_validate(candidates["output"]),
         options=evaluation,
     )
     return found.answers, found.rewards
@@ -68,34 +126,37 @@ def predict(
 
 def judge_adapter(
     predictions: DataFrame,
-    rewards: list[dict[str, Any]],
-    dpo_adapter: Path,
+    rewards: list[Document],
+    candidates: Document,
     evaluation: EvaluationOptions,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Document, Document]:
     """Metrics and the verdict of the gate; both say ``unjudged`` when nothing was trained."""
     from tracetune.evaluation.judge import Predictions, judge
 
-    status = read_status(dpo_adapter)
-    trained = status.status == "trained"
     found = judge(
         Predictions(predictions, rewards),
-        adapter="dpo" if trained else None,
+        adapter=candidates["judged"],
         options=evaluation,
-        reason=None if trained else status.reason,
+        output=OutputSpec.model_validate(candidates["output"]),
+        reason=candidates["reason"] or None,
     )
     return found.metrics, found.gate.model_dump(mode="json")
 
 
 def draw_figures(
-    metrics: dict[str, Any], funnel: dict[str, Any], sft_adapter: Path, dpo_adapter: Path
+    metrics: Document, funnel: Document, candidates: Document
 ) -> tuple[Figure, Figure, Figure, Figure, Figure, Figure]:
-    """Loss curves, reward curves, accuracy, accuracy per agent, reliability, funnel."""
+    """Loss curves, reward curves, accuracy, accuracy per slice, reliability, funnel."""
     from tracetune.evaluation import figures
 
-    sft, dpo = _history(sft_adapter), _history(dpo_adapter)
+    histories = {
+        name: _history(Path(path))
+        for name, path in candidates["adapters"].items()
+        if name != "previous"
+    }
     return (
-        figures.loss_curves({"sft": sft, "dpo": dpo}),
-        figures.reward_curves(dpo),
+        figures.loss_curves(histories),
+        figures.reward_curves(histories.get("dpo", [])),
         figures.accuracy(metrics),
         figures.accuracy_by_target(metrics),
         figures.reliability(metrics),
@@ -103,7 +164,7 @@ def draw_figures(
     )
 
 
-def _history(adapter: Path) -> list[dict[str, Any]]:
+def _history(adapter: Path) -> list[Document]:
     from tracetune.files import read_json
 
     path = adapter / "history.json"
@@ -111,47 +172,40 @@ def _history(adapter: Path) -> list[dict[str, Any]]:
 
 
 def write_report(
-    metrics: dict[str, Any],
-    gate: dict[str, Any],
+    metrics: Document,
+    gate: Document,
     losses: Figure,
     rewards: Figure,
     accuracy: Figure,
     agents: Figure,
     calibration: Figure,
     funnel_figure: Figure,
-    funnel: dict[str, Any],
-    splits: dict[str, Any],
-    snapshot: dict[str, Any],
-    privacy: dict[str, Any],
-    base: dict[str, Any],
-    decision: dict[str, Any],
-    sft_preflight: dict[str, Any],
-    dpo_preflight: dict[str, Any],
-    sft_plan: dict[str, Any],
-    dpo_plan: dict[str, Any],
+    funnel: Document,
+    splits: Document,
+    snapshot: Document,
+    privacy: Document,
+    base: Document,
+    decision: Document,
+    candidates: Document,
     tenant: str,
     name: str,
+    **stages: Document,
 ) -> tuple[str, str]:
     """The HTML page and the few lines a person reads at the end of a run."""
     from tracetune.evaluation.figures import funnel_steps
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render, summary_lines
-    from tracetune.splits import SplitManifest
+    from tracetune.pipelines.judgement_notes import dry_run_lines, made_with, notes, row_counts
 
     verdict = Gate.model_validate(gate)
-    kinds = SplitManifest.model_validate(splits).counts
-    counts = {"examples": kinds.get("sft", {}), "pairs": kinds.get("pair", {})}
-    notes = [f"Decision: {decision['reason']}."]
-    if decision["dry_run"]:
-        for stage, plan in (("SFT", sft_plan), ("DPO", dpo_plan)):
-            cost = plan["estimate"]
-            notes.append(
-                f"{stage} would take about {cost['seconds']:.0f} s on this machine: "
-                f"{cost['steps']} steps, {cost['tokens']:,} tokens."
-            )
+    counts = row_counts(splits)
+    plans = _of("plan", stages)
+    preflights = {
+        stage: report for stage, report in _of("preflight", stages).items() if "gates" in report
+    }
     page = render(
         ReportContext(
-            title=f"dpo: {name}",
+            title=f"{decision['method']}: {name}",
             tenant=tenant,
             name=name,
             metrics=metrics,
@@ -166,156 +220,175 @@ def write_report(
             },
             funnel=funnel_steps(funnel),
             counts=counts,
-            preflight={"sft": sft_preflight, "dpo": dpo_preflight},
-            made_with={
-                "snapshot": {
-                    key: snapshot[key] for key in ("project", "anchor", "window", "content_hash")
-                },
-                "base": {key: value for key, value in base.items() if key != "path"},
-                "jobs": {"sft": sft_plan["job_hash"], "dpo": dpo_plan["job_hash"]},
-                "versions": dpo_plan["job"]["versions"],
-                "seed": dpo_plan["job"]["seed"],
-                "redacted": privacy,
-            },
-            notes=notes,
+            preflight=preflights,
+            made_with=made_with(snapshot, base, privacy, plans),
+            notes=notes(decision, candidates, plans),
         )
     )
-    return page, "\n".join([*summary_lines(metrics, verdict, counts), *notes[1:]])
+    trained_on = {kind: rows for kind, rows in counts.items() if kind in ("examples", "pairs")}
+    lines = summary_lines(metrics, verdict, trained_on)
+    if decision["dry_run"]:
+        lines += dry_run_lines(funnel, preflights, plans)
+    return page, "\n".join(lines)
+
+
+def _of(what: str, stages: dict[str, Document]) -> dict[str, Document]:
+    """The documents of one kind by stage."""
+    return {
+        name.removesuffix(f"_{what}"): document
+        for name, document in stages.items()
+        if name.endswith(f"_{what}")
+    }
 
 
 def release(
-    adapter: Path,
-    base: dict[str, Any],
-    gate: dict[str, Any],
-    telemetry: TelemetryOptions,
+    candidates: Document,
+    base: Document,
+    splits: Document,
+    gate: Document,
     evaluation: EvaluationOptions,
     work: Path,
 ) -> Path:
-    """The adapter with what serving needs: base, instruction, and the verdict of the gate.
+    """The judged adapter with what serving needs: base, instruction, and the verdict of the gate.
 
     It is released whatever the gate says: the verdict travels with it, and the registry reads it.
     """
     from tracetune.files import atomic_folder, write_json
+    from tracetune.runs import write_skipped
 
     folder = work / "adapter"
+    if candidates["judged"] is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_skipped(folder, candidates["reason"])
     with atomic_folder(folder) as temporary:
+        adapter = candidates["adapters"][candidates["judged"]]
         shutil.copytree(adapter, temporary, dirs_exist_ok=True)
-        if read_status(adapter).status == "trained":
-            write_json(temporary / "gate.json", gate)
-            write_json(
-                temporary / "serving.json",
-                {
-                    "base": base,
-                    "instruction": telemetry.instruction,
-                    "max_new_tokens": evaluation.max_new_tokens,
-                },
-            )
+        write_json(temporary / "gate.json", gate)
+        write_json(
+            temporary / "serving.json",
+            {
+                "base": base,
+                "instruction": candidates["instruction"],
+                "output": candidates["output"],
+                "max_new_tokens": evaluation.max_new_tokens,
+                "trained_until": splits["test_start"],
+            },
+        )
     return folder
 
 
-def judgement_stage(pipeline: str) -> Pipeline:
+def judgement_stage(
+    pipeline: str,
+    stages: Sequence[str],
+    *,
+    rows: Sequence[str] = ("examples", "preferences", "ratings"),
+    collect: Callable[..., Document] = collect_agents,
+) -> Pipeline:
     """Held-out rows and adapters → predictions, metrics, gate, figures, report, release.
 
     Args:
         pipeline: Name of the pipeline.
+        stages: Its training stages in their order; the last one that trained is judged. With
+            ``dpo`` among them held-out pairs are scored too.
+        rows: Kinds of rows that the split manifest divides.
+        collect: Says by what rule answers are judged.
     """
-    figures = ["losses", "rewards", "accuracy", "agents", "calibration", "funnel"]
-    figure_names = [f"figure_{figure}" for figure in figures]
-    judgement = Pipeline(
+    tests = ["test", "test_pairs"] if "dpo" in stages else ["test"]
+    of_stages = [f"{stage}_{what}" for what in ("adapter", "plan", "preflight") for stage in stages]
+    nodes = Pipeline(
         [
-            Node(
-                predict,
-                inputs=[
-                    "test",
-                    "test_pairs",
-                    "sft_train",
-                    "base",
-                    "sft_adapter",
-                    "dpo_adapter",
-                    "dpo_plan",
-                    "params:telemetry",
-                    "params:evaluation",
-                    "params:dpo",
-                ],
-                outputs=["predictions", "rewards"],
-                name="predict",
-                tags=["judgement", "gpu"],
-            ),
+            _collect_node(collect, stages),
+            _predict_node([*rows, *tests]),
             Node(
                 judge_adapter,
-                inputs=["predictions", "rewards", "dpo_adapter", "params:evaluation"],
+                inputs=["predictions", "rewards", "candidates", "params:evaluation"],
                 outputs=["metrics", "gate"],
                 name="judge",
                 tags="judgement",
             ),
             Node(
                 draw_figures,
-                inputs=["metrics", "funnel", "sft_adapter", "dpo_adapter"],
-                outputs=figure_names,
+                inputs=["metrics", "funnel", "candidates"],
+                outputs=[f"figure_{figure}" for figure in FIGURES],
                 name="draw_figures",
                 tags="judgement",
             ),
-            Node(
-                write_report,
-                inputs=[
-                    "metrics",
-                    "gate",
-                    *figure_names,
-                    "funnel",
-                    "splits",
-                    "snapshot",
-                    "privacy",
-                    "base",
-                    "decision",
-                    "sft_preflight",
-                    "dpo_preflight",
-                    "sft_plan",
-                    "dpo_plan",
-                    "params:tenant",
-                    "params:name",
-                ],
-                outputs=["report", "summary"],
-                name="write_report",
-                tags="judgement",
-            ),
+            _report_node(stages),
         ],
         namespace=f"{pipeline}.judgement",
         inputs={
-            **shared(pipeline, "test", "test_pairs", "base", "funnel", "splits"),
+            **shared(pipeline, *tests, *rows, "splits", "base", "previous", "funnel"),
             **shared(pipeline, "snapshot", "privacy", "decision"),
-            **{
-                f"{stage}_{name}": f"{pipeline}.{stage}.{name}"
-                for stage in ("sft", "dpo")
-                for name in ("adapter", "preflight", "plan")
-            },
-            "sft_train": f"{pipeline}.sft.train",
+            **{name: f"{pipeline}.{name.replace('_', '.', 1)}" for name in of_stages},
+            "train": f"{pipeline}.sft.train",
         },
         outputs=shared(
             pipeline,
-            *("predictions", "rewards", "metrics", "gate", "report", "summary"),
-            *figure_names,
+            *("candidates", "predictions", "rewards", "metrics", "gate", "report", "summary"),
+            *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"telemetry", "evaluation", "dpo", "tenant", "name"},
+        parameters={"telemetry", "evaluation", "tenant", "name"},
     )
     released = Pipeline(
         [
             Node(
                 release,
-                inputs=[
-                    "trained",
-                    "base",
-                    "gate",
-                    "params:telemetry",
-                    "params:evaluation",
-                    "work",
-                ],
+                inputs=["candidates", "base", "splits", "gate", "params:evaluation", "work"],
                 outputs="adapter",
                 name="release",
                 tags="release",
             )
         ],
         namespace=f"{pipeline}.release",
-        inputs={**shared(pipeline, "base", "gate"), "trained": f"{pipeline}.dpo.adapter"},
-        parameters={"telemetry", "evaluation"},
+        inputs=shared(pipeline, "candidates", "base", "splits", "gate"),
+        parameters={"evaluation"},
     )
-    return judgement + released
+    return nodes + released
+
+
+def _collect_node(collect: Callable[..., Document], stages: Sequence[str]) -> Node:
+    names = [f"{stage}_{what}" for stage in stages for what in ("adapter", "plan")]
+    return Node(
+        collect,
+        inputs={
+            **{name: name for name in ("base", "previous", *names)},
+            "telemetry": "params:telemetry",
+        },
+        outputs="candidates",
+        name="collect",
+        tags="judgement",
+    )
+
+
+def _predict_node(rows: Sequence[str]) -> Node:
+    return Node(
+        predict,
+        inputs={
+            **{name: name for name in ("train", "splits", "base", "candidates", *rows)},
+            "evaluation": "params:evaluation",
+        },
+        outputs=["predictions", "rewards"],
+        name="predict",
+        tags=["judgement", "gpu"],
+    )
+
+
+def _report_node(stages: Sequence[str]) -> Node:
+    documents = ["metrics", "gate", "funnel", "splits", "snapshot", "privacy", "base", "decision"]
+    documents += ["candidates"]
+    documents += [f"{stage}_{what}" for stage in stages for what in ("plan", "preflight")]
+    drawn = {
+        "funnel_figure" if figure == "funnel" else figure: f"figure_{figure}" for figure in FIGURES
+    }
+    return Node(
+        write_report,
+        inputs={
+            **{name: name for name in documents},
+            **drawn,
+            "tenant": "params:tenant",
+            "name": "params:name",
+        },
+        outputs=["report", "summary"],
+        name="write_report",
+        tags="judgement",
+    )

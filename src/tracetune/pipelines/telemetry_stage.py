@@ -12,7 +12,7 @@ from kedro.pipeline import Node, Pipeline
 from tracetune.datasets.phoenix_dataset import PhoenixTelemetry
 from tracetune.pipelines.namespaces import shared
 from tracetune.privacy import PrivacyOptions
-from tracetune.records import Example, Preference
+from tracetune.records import Example, Preference, Rating
 from tracetune.splits import SplitOptions
 from tracetune.telemetry.options import TelemetryOptions
 
@@ -57,6 +57,7 @@ def find_test_sessions(
 def split_rows(
     examples: list[Example],
     preferences: list[Preference],
+    ratings: list[Rating],
     test_sessions: Table,
     snapshot: dict[str, Any],
     telemetry: TelemetryOptions,
@@ -65,10 +66,10 @@ def split_rows(
 ) -> dict[str, Any]:
     """The split manifest: test by time and session, and the test wins."""
     from tracetune.splits import assign_by_time
-    from tracetune.telemetry.rows import group_of
+    from tracetune.telemetry.candidates import group_of
 
     manifest = assign_by_time(
-        [*examples, *preferences],
+        [*examples, *preferences, *ratings],
         test_start=telemetry.windows_at(_anchor(snapshot, telemetry)).test_start,
         test_groups={
             group_of(session, "") for session in test_sessions.session_id.to_pyarrow().to_pylist()
@@ -87,11 +88,11 @@ def write_rows(
     telemetry: TelemetryOptions,
     privacy: PrivacyOptions,
     tenant: str,
-) -> tuple[list[Example], list[Preference], dict[str, Any], dict[str, Any]]:
+) -> tuple[list[Example], list[Preference], list[Rating], dict[str, Any], dict[str, Any]]:
     """Joins text to the units, decides, redacts, de-duplicates.
 
     Returns:
-        Examples, preferences, the funnel and the privacy report.
+        Examples, preferences, ratings, the funnel and the privacy report.
     """
     from tracetune.telemetry.rows import write_rows as make_rows
 
@@ -99,6 +100,7 @@ def write_rows(
     return (
         rows.examples,
         rows.preferences,
+        rows.ratings,
         rows.funnel.model_dump(mode="json"),
         rows.privacy.model_dump(mode="json"),
     )
@@ -149,7 +151,7 @@ def telemetry_stage(pipeline: str) -> Pipeline:
                     "params:privacy",
                     "params:tenant",
                 ],
-                outputs=["examples", "preferences", "funnel", "privacy"],
+                outputs=["examples", "preferences", "ratings", "funnel", "privacy"],
                 name="write_rows",
                 tags="telemetry",
             ),
@@ -165,6 +167,7 @@ def telemetry_stage(pipeline: str) -> Pipeline:
                 inputs=[
                     "examples",
                     "preferences",
+                    "ratings",
                     "test_sessions",
                     "snapshot",
                     "params:telemetry",
@@ -185,6 +188,7 @@ def telemetry_stage(pipeline: str) -> Pipeline:
             "verdicts",
             "examples",
             "preferences",
+            "ratings",
             "funnel",
             "privacy",
             "test_sessions",

@@ -1,4 +1,4 @@
-"""The training stages that pipelines share: sets, base model, decision, SFT, DPO.
+"""The training stages that pipelines share: SFT, DPO, KTO, all from one template.
 
 Each stage inspects its rows (preflight), plans a job or says why it does not train, and trains. A
 stage that does not train hands on a folder that holds only a status; nothing is left unsaved.
@@ -6,20 +6,18 @@ stage that does not train hands on a folder that holds only a status; nothing is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tracetune.errors import ConfigurationError, DataError
 from tracetune.pipelines.namespaces import shared
-from tracetune.records import Example, Preference
 from tracetune.runs import read_status, write_skipped
-from tracetune.splits import SplitManifest, verify
+from tracetune.splits import AnyRow, SplitManifest
 from tracetune.training.options import (
-    BaseModelOptions,
     DpoOptions,
-    EmbeddedRecipe,
+    KtoOptions,
     Method,
     PreflightOptions,
     SftOptions,
@@ -29,171 +27,142 @@ from tracetune.training.options import (
 POLL_SECONDS = 10.0
 """Between two looks at a job that runs elsewhere."""
 
+Document = dict[str, Any]
 
-def select_examples(
-    splits: dict[str, Any], examples: list[Example]
-) -> tuple[list[Example], list[Example]]:
-    """The training and validation rows of SFT, as the manifest says."""
+
+def select_rows(splits: Document, rows: list[AnyRow]) -> tuple[list[AnyRow], list[AnyRow]]:
+    """The training and validation rows of a stage, as the manifest says."""
     manifest = SplitManifest.model_validate(splits)
-    return manifest.select(examples, "train"), manifest.select(examples, "validation")
+    return manifest.select(rows, "train"), manifest.select(rows, "validation")
 
 
-def select_pairs(
-    splits: dict[str, Any], preferences: list[Preference]
-) -> tuple[list[Preference], list[Preference]]:
-    """The training and validation rows of DPO, as the manifest says."""
-    manifest = SplitManifest.model_validate(splits)
-    return manifest.select(preferences, "train"), manifest.select(preferences, "validation")
-
-
-def select_test(
-    splits: dict[str, Any], examples: list[Example], preferences: list[Preference]
-) -> tuple[list[Example], list[Preference]]:
-    """The held-out rows and pairs, once the manifest has been checked against all rows."""
-    manifest = SplitManifest.model_validate(splits)
-    verify(manifest, [*examples, *preferences])
-    return manifest.select(examples, "test"), manifest.select(preferences, "test")
-
-
-def resolve_base(
-    base_model: BaseModelOptions, embedded: EmbeddedRecipe, test: list[Example], models: Path
-) -> dict[str, Any]:
-    """Finds or builds the base model, and checks that no held-out row was in its text.
-
-    Returns:
-        The base model with its hashes (:class:`tracetune.training.base.BaseModelRef`).
-    """
-    from tracetune.training.base import resolve
-    from tracetune.training.embedded import check_no_leak
-
-    base = resolve(base_model, models, embedded)
-    if base.kind == "embedded":
-        check_no_leak(embedded, [row.prompt[-1].content for row in test])
-    return base.model_dump(mode="json")
-
-
-def decide(splits: dict[str, Any], dpo: DpoOptions, dry_run: bool) -> dict[str, Any]:
-    """What will be trained, and why; nothing further down decides again.
-
-    Raises:
-        DataError: If there are fewer training pairs than ``dpo.min_dpo_pairs``.
-    """
-    if not isinstance(dry_run, bool):
-        raise ConfigurationError(
-            f"{dry_run!r} is neither true nor false", where="dry_run", remedy="use dry_run=true"
-        )
-    manifest = SplitManifest.model_validate(splits)
-    rows, pairs = manifest.count("sft", "train"), manifest.count("pair", "train")
-    if pairs < dpo.min_dpo_pairs:
-        raise DataError(
-            f"{pairs} preference pairs for training, at least {dpo.min_dpo_pairs} are needed",
-            where="dpo.min_dpo_pairs",
-            remedy="collect corrections (metadata.corrected_output on rejected spans), widen "
-            "telemetry.windows, or lower dpo.min_dpo_pairs; the funnel shows where rows were lost",
-        )
-    with_sft = dpo.start_from == "sft"
-    skip = "dry run: nothing is trained" if dry_run else ""
-    return {
-        "dry_run": dry_run,
-        "counts": {"sft_rows": rows, "dpo_pairs": pairs},
-        "thresholds": {"min_dpo_pairs": dpo.min_dpo_pairs},
-        "sft": {
-            "train": with_sft and not dry_run,
-            "reason": skip or ("" if with_sft else "dpo.start_from is 'base'"),
-        },
-        "dpo": {"train": not dry_run, "reason": skip},
-        "reason": f"{pairs} pairs reach {dpo.min_dpo_pairs}: "
-        + ("SFT, then DPO on top of it" if with_sft else "DPO from the base model"),
-    }
-
-
-def inspect_examples(
-    train: list[Example],
-    validation: list[Example],
-    base: dict[str, Any],
+def inspect_sft(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    decision: Document,
     options: SftOptions,
     preflight: PreflightOptions,
-) -> dict[str, Any]:
+) -> Document:
     """The preflight report of an SFT stage."""
-    return _inspect(train, validation, base, "sft", options, preflight)
+    return _inspect("sft", train, validation, base, decision, options, preflight)
 
 
-def inspect_pairs(
-    train: list[Preference],
-    validation: list[Preference],
-    base: dict[str, Any],
+def inspect_dpo(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    decision: Document,
     options: DpoOptions,
     preflight: PreflightOptions,
-) -> dict[str, Any]:
+) -> Document:
     """The preflight report of a DPO stage."""
-    return _inspect(train, validation, base, "dpo", options, preflight)
+    return _inspect("dpo", train, validation, base, decision, options, preflight)
+
+
+def inspect_kto(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    decision: Document,
+    options: KtoOptions,
+    preflight: PreflightOptions,
+) -> Document:
+    """The preflight report of a KTO stage."""
+    return _inspect("kto", train, validation, base, decision, options, preflight)
 
 
 def _inspect(
-    train: list[Example] | list[Preference],
-    validation: list[Example] | list[Preference],
-    base: dict[str, Any],
     method: Method,
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    decision: Document,
     options: StageOptions,
     preflight: PreflightOptions,
-) -> dict[str, Any]:
+) -> Document:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.preflight import inspect
 
-    report = inspect(
-        train, validation, BaseModelRef.model_validate(base), method, options, preflight
-    )
-    return report.model_dump(mode="json")
+    stage = decision["stages"][method]
+    if not stage["chosen"]:
+        return {"method": method, "skipped": stage["reason"]}
+    model = BaseModelRef.model_validate(base)
+    return inspect(train, validation, model, method, options, preflight).model_dump(mode="json")
 
 
 def plan_sft(
-    train: list[Example],
-    validation: list[Example],
-    base: dict[str, Any],
-    report: dict[str, Any],
-    decision: dict[str, Any],
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    report: Document,
+    decision: Document,
     options: SftOptions,
     seed: int,
     work: Path,
-) -> dict[str, Any]:
+) -> Document:
     """The SFT job with a time estimate, once the preflight gates have passed."""
     return _plan("sft", train, validation, base, report, decision, options, seed, work, None)
 
 
 def plan_dpo(
-    train: list[Preference],
-    validation: list[Preference],
-    base: dict[str, Any],
-    report: dict[str, Any],
-    decision: dict[str, Any],
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    report: Document,
+    decision: Document,
     options: DpoOptions,
     seed: int,
     work: Path,
     sft_adapter: Path,
-) -> dict[str, Any]:
+) -> Document:
     """The DPO job with a time estimate, once the preflight gates have passed."""
     start = sft_adapter if read_status(sft_adapter).status == "trained" else None
     return _plan("dpo", train, validation, base, report, decision, options, seed, work, start)
 
 
+def plan_kto(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    report: Document,
+    decision: Document,
+    options: KtoOptions,
+    seed: int,
+    work: Path,
+) -> Document:
+    """The KTO job; weights that are not given make up for the rarer kind of answers."""
+    from tracetune.training.kto import balanced_weights
+
+    given = {name: value for name, value in options.trainer.items() if value is not None}
+    if not {"desirable_weight", "undesirable_weight"} & set(given):
+        good = sum(row.good for row in train)
+        given |= balanced_weights(good, len(train) - good)
+    balanced = options.model_copy(update={"trainer": given})
+    return _plan("kto", train, validation, base, report, decision, balanced, seed, work, None)
+
+
 def _plan(
     method: Method,
-    train: list[Example] | list[Preference],
-    validation: list[Example] | list[Preference],
-    base: dict[str, Any],
-    report: dict[str, Any],
-    decision: dict[str, Any],
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    report: Document,
+    decision: Document,
     options: StageOptions,
     seed: int,
     work: Path,
     start_from: Path | None,
-) -> dict[str, Any]:
+) -> Document:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.estimate import estimate
     from tracetune.training.job import build_job, job_hash, write_dataset
     from tracetune.training.preflight import PreflightReport, enforce
 
-    dry_run = decision["dry_run"]
+    stage = decision["stages"][method]
+    plan = {"train": stage["train"], "reason": stage["reason"]}
+    if not stage["chosen"]:
+        return {**plan, "job_hash": None, "job": None, "estimate": None}
     inspected = PreflightReport.model_validate(report)
     enforce(inspected)
     job = build_job(
@@ -204,16 +173,16 @@ def _plan(
         seed=seed,
         start_from=start_from,
     )
+    cost = estimate(job, inspected).model_dump(mode="json") if decision["dry_run"] else None
     return {
-        "train": decision[method]["train"],
-        "reason": decision[method]["reason"],
+        **plan,
         "job_hash": job_hash(job),
         "job": job.model_dump(mode="json"),
-        "estimate": estimate(job, inspected).model_dump(mode="json") if dry_run else None,
+        "estimate": cost,
     }
 
 
-def train(plan: dict[str, Any], work: Path, backend: str) -> Path:
+def train(plan: Document, work: Path, backend: str) -> Path:
     """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
     import time
 
@@ -229,141 +198,82 @@ def train(plan: dict[str, Any], work: Path, backend: str) -> Path:
     return chosen.fetch(handle)
 
 
-def prepare_stage(pipeline: str) -> Pipeline:
-    """``splits`` and rows → held-out sets, base model, and the decision what is trained.
+def sft_stage(pipeline: str, parameters: str = "sft") -> Pipeline:
+    """Examples → preflight → job → adapter, under the namespace ``<pipeline>.sft``.
 
     Args:
         pipeline: Name of the pipeline.
+        parameters: Name of the parameters of the stage.
     """
-    return Pipeline(
-        [
-            Node(
-                select_test,
-                inputs=["splits", "examples", "preferences"],
-                outputs=["test", "test_pairs"],
-                name="select_test",
-                tags="splits",
-            ),
-            Node(
-                resolve_base,
-                inputs=["params:base_model", "params:embedded", "test", "embedded_models"],
-                outputs="base",
-                name="resolve_base",
-                tags="training",
-            ),
-            Node(
-                decide,
-                inputs=["splits", "params:dpo", "params:dry_run"],
-                outputs="decision",
-                name="decide",
-                tags="training",
-            ),
-        ],
-        namespace=f"{pipeline}.prepare",
-        inputs={
-            **shared(pipeline, "splits", "examples", "preferences"),
-            "embedded_models": "embedded_models",
-        },
-        outputs=shared(pipeline, "test", "test_pairs", "base", "decision"),
-        parameters={"base_model", "embedded", "dpo", "dry_run"},
-    )
-
-
-def sft_stage(pipeline: str) -> Pipeline:
-    """Examples → preflight → job → adapter, under the namespace ``<pipeline>.sft``."""
-    return Pipeline(
-        [
-            Node(
-                select_examples,
-                inputs=["splits", "examples"],
-                outputs=["train", "validation"],
-                name="select_rows",
-                tags="splits",
-            ),
-            Node(
-                inspect_examples,
-                inputs=["train", "validation", "base", "params:sft", "params:preflight"],
-                outputs="preflight",
-                name="inspect",
-                tags="training",
-            ),
-            Node(
-                plan_sft,
-                inputs=[
-                    "train",
-                    "validation",
-                    "base",
-                    "preflight",
-                    "decision",
-                    "params:sft",
-                    "params:seed",
-                    "work",
-                ],
-                outputs="plan",
-                name="plan",
-                tags="training",
-            ),
-            Node(
-                train,
-                inputs=["plan", "work", "params:backend"],
-                outputs="adapter",
-                name="train",
-                tags=["training", "gpu"],
-            ),
-        ],
-        namespace=f"{pipeline}.sft",
-        inputs=shared(pipeline, "splits", "examples", "base", "decision"),
-        parameters={"sft", "preflight", "seed", "backend"},
-    )
+    return _stage(pipeline, "sft", "examples", parameters, inspect_sft, plan_sft)
 
 
 def dpo_stage(pipeline: str) -> Pipeline:
     """Preferences → preflight → job on top of the SFT adapter → adapter, ``<pipeline>.dpo``."""
+    return _stage(
+        pipeline,
+        "dpo",
+        "preferences",
+        "dpo",
+        inspect_dpo,
+        plan_dpo,
+        {"sft_adapter": f"{pipeline}.sft.adapter"},
+    )
+
+
+def kto_stage(pipeline: str) -> Pipeline:
+    """Ratings → preflight → job from the base → adapter, under ``<pipeline>.kto``."""
+    return _stage(pipeline, "kto", "ratings", "kto", inspect_kto, plan_kto)
+
+
+def _stage(
+    pipeline: str,
+    stage: str,
+    rows: str,
+    parameters: str,
+    inspect: Callable[..., Document],
+    plan: Callable[..., Document],
+    start: dict[str, str] | None = None,
+) -> Pipeline:
+    start = start or {}
+    options = f"params:{parameters}"
+    nodes = [
+        Node(
+            select_rows,
+            inputs=["splits", rows],
+            outputs=["train", "validation"],
+            name="select_rows",
+            tags="splits",
+        ),
+        Node(
+            inspect,
+            inputs=["train", "validation", "base", "decision", options, "params:preflight"],
+            outputs="preflight",
+            name="inspect",
+            tags="training",
+        ),
+        Node(
+            plan,
+            inputs=[
+                *("train", "validation", "base", "preflight", "decision"),
+                *(options, "params:seed", "work"),
+                *start,
+            ],
+            outputs="plan",
+            name="plan",
+            tags="training",
+        ),
+        Node(
+            train,
+            inputs=["plan", "work", "params:backend"],
+            outputs="adapter",
+            name="train",
+            tags=["training", "gpu"],
+        ),
+    ]
     return Pipeline(
-        [
-            Node(
-                select_pairs,
-                inputs=["splits", "preferences"],
-                outputs=["train", "validation"],
-                name="select_rows",
-                tags="splits",
-            ),
-            Node(
-                inspect_pairs,
-                inputs=["train", "validation", "base", "params:dpo", "params:preflight"],
-                outputs="preflight",
-                name="inspect",
-                tags="training",
-            ),
-            Node(
-                plan_dpo,
-                inputs=[
-                    "train",
-                    "validation",
-                    "base",
-                    "preflight",
-                    "decision",
-                    "params:dpo",
-                    "params:seed",
-                    "work",
-                    "sft_adapter",
-                ],
-                outputs="plan",
-                name="plan",
-                tags="training",
-            ),
-            Node(
-                train,
-                inputs=["plan", "work", "params:backend"],
-                outputs="adapter",
-                name="train",
-                tags=["training", "gpu"],
-            ),
-        ],
-        namespace=f"{pipeline}.dpo",
-        inputs={
-            **shared(pipeline, "splits", "preferences", "base", "decision"),
-            "sft_adapter": f"{pipeline}.sft.adapter",
-        },
-        parameters={"dpo", "preflight", "seed", "backend"},
+        nodes,
+        namespace=f"{pipeline}.{stage}",
+        inputs={**shared(pipeline, "splits", rows, "base", "decision"), **start},
+        parameters={parameters, "preflight", "seed", "backend"},
     )

@@ -24,7 +24,7 @@ REASONS: dict[str, str] = {
     "invalid_correction": "a person corrected the output, but the correction is not valid output",
     "identical_pair": "the better and the worse answer are the same, or people disagree",
     "rejected_only": "people rejected the output and nobody said what is right",
-    "unknown_target": "the approved output names an agent that is not in output.known",
+    "unknown_target": "the approved output names what is not in output.known",
     "private": "the text holds secrets or personal data and privacy.policy is drop",
     "duplicate": "the same prompt and output stand in another row",
 }
@@ -69,6 +69,7 @@ class Funnel(BaseModel):
         steps: Every drop in the order in which it is asked, also those that dropped nothing.
         examples: SFT rows.
         pairs: Preference pairs of the spans that pass every step but the last.
+        ratings: Answers by ``good``, ``bad`` and ``contradictory`` (both, left out).
         by_target_source: SFT rows by ``own`` and ``corrected``.
         by_window: Rows by kind (``examples``, ``pairs``) and window.
     """
@@ -79,6 +80,7 @@ class Funnel(BaseModel):
     steps: list[Step]
     examples: int = Field(ge=0)
     pairs: PairCounts
+    ratings: dict[str, int]
     by_target_source: dict[str, int]
     by_window: dict[str, dict[str, int]]
 
@@ -123,6 +125,7 @@ def make_funnel(
     drops: Mapping[str, int],
     examples: int,
     pairs: PairCounts,
+    ratings: Mapping[str, int],
     by_target_source: Mapping[str, int],
     by_window: Mapping[str, Mapping[str, int]],
 ) -> Funnel:
@@ -146,6 +149,7 @@ def make_funnel(
         steps=steps,
         examples=examples,
         pairs=pairs,
+        ratings=dict(sorted(ratings.items())),
         by_target_source=dict(sorted(Counter(by_target_source).items())),
         by_window={kind: dict(sorted(counts.items())) for kind, counts in by_window.items()},
     )

@@ -6,19 +6,19 @@ Arrow batches sorted by (start time, span id); memory holds the rows that are ma
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetune.errors import DataError
-from tracetune.files import canonical_json
+from tracetune.outputs import read_target
 from tracetune.privacy import PrivacyOptions, PrivacyReport, Redactor
-from tracetune.records import Example, Message, Preference, make_example, make_preference
+from tracetune.records import Example, Message, Preference, Rating
+from tracetune.telemetry import candidates
+from tracetune.telemetry.candidates import Candidate, Origin, as_json, candidate_of
 from tracetune.telemetry.funnel import Funnel, PairCounts, make_funnel
 from tracetune.telemetry.options import TelemetryOptions
 from tracetune.telemetry.rules import (
@@ -28,7 +28,6 @@ from tracetune.telemetry.rules import (
     Output,
     decide,
     parse_json,
-    target_of,
 )
 from tracetune.telemetry.tables import count_drops, safe_id
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 else:
     Table = Any
 
-SOURCE = "phoenix"
 _BATCH = 1_000
 
 
@@ -46,31 +44,9 @@ class Rows(NamedTuple):
 
     examples: list[Example]
     preferences: list[Preference]
+    ratings: list[Rating]
     funnel: Funnel
     privacy: PrivacyReport
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """Where a row comes from: keys only."""
-
-    span_id: str
-    trace_id: str
-    session_id: str | None
-    start_time: datetime
-    window: str
-    target: str
-    target_source: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A row before de-duplication; ``answers`` is (answer) or (chosen, rejected)."""
-
-    origin: _Origin
-    prompt: str
-    answers: tuple[str, ...]
-    key: bytes
 
 
 def write_rows(
@@ -99,8 +75,8 @@ def write_rows(
         tenant: Whose data it is.
 
     Returns:
-        Examples and preferences in the order (start time, span id), the funnel and the privacy
-        report. The funnel adds up, or the run has stopped.
+        Examples, preferences and ratings in the order (start time, span id), the funnel and the
+        privacy report. The funnel adds up, or the run has stopped.
 
     Raises:
         DataError: If a span id stands twice, or if redaction left something.
@@ -109,36 +85,39 @@ def write_rows(
     read = sum(drops.values())
     drops.pop("", None)
 
-    redactor = Redactor(privacy)
-    answers: list[_Candidate] = []
-    pairs: list[_Candidate] = []
+    writer = _Writer(options, Redactor(privacy))
     for keys, span in _annotated_spans(units, verdicts, spans, annotations):
-        decision = decide(span, options)
-        reason = decision.drop or _write(keys, decision, options, redactor, answers, pairs)
+        reason = writer.add(keys, decide(span, options))
         if reason:
             drops[reason] += 1
 
-    kept_answers, kept_pairs = _deduplicate(answers), _deduplicate(pairs)
-    drops["duplicate"] = len(answers) - len(kept_answers)
-    counts = PairCounts(
-        candidates=len(pairs), duplicate=len(pairs) - len(kept_pairs), rows=len(kept_pairs)
-    )
-    del answers, pairs
     instruction = Message(role="system", content=options.instruction)
-    examples = [_example(candidate, instruction, tenant) for candidate in kept_answers]
-    preferences = [_preference(candidate, instruction, tenant) for candidate in kept_pairs]
+    ratings, rated = candidates.ratings(writer.answers, writer.bad, instruction, tenant)
+    kept_answers = candidates.deduplicate(writer.answers)
+    kept_pairs = candidates.deduplicate(writer.pairs)
+    drops["duplicate"] = len(writer.answers) - len(kept_answers)
+    counts = PairCounts(
+        candidates=len(writer.pairs),
+        duplicate=len(writer.pairs) - len(kept_pairs),
+        rows=len(kept_pairs),
+    )
+    report = writer.redactor.report()
+    del writer
+    examples = [candidates.example(item, instruction, tenant) for item in kept_answers]
+    preferences = [candidates.preference(item, instruction, tenant) for item in kept_pairs]
     funnel = make_funnel(
         read=read,
         drops=drops,
         examples=len(examples),
         pairs=counts,
+        ratings=rated,
         by_target_source=Counter(row.tags["target_source"] for row in examples),
         by_window={
             "examples": Counter(row.tags["window"] for row in examples),
             "pairs": Counter(row.tags["window"] for row in preferences),
         },
     )
-    return Rows(examples, preferences, funnel, redactor.report())
+    return Rows(examples, preferences, ratings, funnel, report)
 
 
 def _key_drops(units: Table) -> Counter[str]:
@@ -230,53 +209,65 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     )
 
 
-def _write(
-    keys: dict[str, Any],
-    decision: Decision,
-    options: TelemetryOptions,
-    redactor: Redactor,
-    answers: list[_Candidate],
-    pairs: list[_Candidate],
-) -> str | None:
-    """Redacts what a span teaches and adds the candidates; the reason if it must be left out."""
-    assert decision.answer is not None
-    assert decision.own is not None
-    prompt, hit = redactor.text(decision.prompt)
-    # One surface for both sides: a pair must differ in what is said, not in the order of keys.
-    order = list(decision.own.value)
-    answer, hits = _redacted(decision.answer, order, redactor)
-    hit |= hits
-    rejected = []
-    for pair in decision.pairs:
-        text, hits = _redacted(pair.rejected, order, redactor)
-        hit |= hits
-        rejected.append(text)
-    if hit and redactor.options.policy == "drop":
-        redactor.drop()
-        return "private"
-    if any(_canonical(text) == _canonical(answer) for text in rejected):
-        return "identical_pair"  # they differed only in what was redacted
+class _Writer:
+    """Redacts what spans teach and collects the candidates."""
 
-    target = target_of(_as_json(answer), options)
-    if target is None:
-        raise DataError(
-            "the redacted output is no valid output any more",
-            where=f"span {keys['span_id']}",
-            remedy="report this; until then set privacy.policy to drop",
+    def __init__(self, options: TelemetryOptions, redactor: Redactor) -> None:
+        self.options = options
+        self.redactor = redactor
+        self.answers: list[Candidate] = []
+        self.pairs: list[Candidate] = []
+        self.bad: list[Candidate] = []
+
+    def add(self, keys: dict[str, Any], decision: Decision) -> str | None:
+        """Adds what a span teaches; the reason if it leaves without an SFT row."""
+        if decision.own is None:
+            return decision.drop
+        prompt, hit = self.redactor.text(decision.prompt)
+        # One surface for all answers: they must differ in what is said, not in the order of keys.
+        order = list(decision.own.value)
+        taught = decision.answer or decision.own
+        answer, hits = _redacted(taught, order, self.redactor)
+        hit |= hits
+        rejected = []
+        for pair in decision.pairs:
+            text, hits = _redacted(pair.rejected, order, self.redactor)
+            hit |= hits
+            rejected.append(text)
+        if hit and self.redactor.options.policy == "drop":
+            self.redactor.drop()
+            return decision.drop or "private"
+        if any(candidates.canonical(text) == candidates.canonical(answer) for text in rejected):
+            return "identical_pair"  # they differed only in what was redacted
+
+        origin = self._origin(keys, answer, decision)
+        _check_private(self.redactor, origin, prompt, answer, rejected)
+        if decision.answer is None:
+            self.bad.append(candidate_of(origin, prompt, answer))
+            return decision.drop
+        self.answers.append(candidate_of(origin, prompt, answer))
+        for text in rejected:
+            self.pairs.append(candidate_of(origin, prompt, answer, text))
+            self.bad.append(candidate_of(origin, prompt, text))
+        return None
+
+    def _origin(self, keys: dict[str, Any], answer: str, decision: Decision) -> Origin:
+        target = read_target(as_json(answer), self.options.output)
+        if target is None:
+            raise DataError(
+                "the redacted output is no valid output any more",
+                where=f"span {keys['span_id']}",
+                remedy="report this; until then set privacy.policy to drop",
+            )
+        return Origin(
+            span_id=keys["span_id"],
+            trace_id=keys["trace_id"],
+            session_id=keys["session_id"],
+            start_time=keys["start_time"].astimezone(UTC),
+            window=keys["window"],
+            target=target.label,
+            target_source=decision.answer_source,
         )
-    origin = _Origin(
-        span_id=keys["span_id"],
-        trace_id=keys["trace_id"],
-        session_id=keys["session_id"],
-        start_time=keys["start_time"].astimezone(UTC),
-        window=keys["window"],
-        target=target,
-        target_source=decision.answer_source,
-    )
-    _check_private(redactor, origin, prompt, answer, rejected)
-    answers.append(_candidate(origin, prompt, answer))
-    pairs.extend(_candidate(origin, prompt, answer, text) for text in rejected)
-    return None
 
 
 def _redacted(output: Output | str, order: list[str], redactor: Redactor) -> tuple[str, bool]:
@@ -290,82 +281,10 @@ def _redacted(output: Output | str, order: list[str], redactor: Redactor) -> tup
 
 
 def _check_private(
-    redactor: Redactor, origin: _Origin, prompt: str, answer: str, rejected: Iterable[str]
+    redactor: Redactor, origin: Origin, prompt: str, answer: str, rejected: Iterable[str]
 ) -> None:
     """The second look: at the text as it will be written."""
     where = f"span {origin.span_id}"
     redactor.check(prompt, where=where)
     for text in (answer, *rejected):
-        redactor.check(_as_json(text), where=where)
-
-
-def _as_json(text: str) -> Any:
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text
-
-
-def _canonical(text: str) -> str:
-    value = _as_json(text)
-    return canonical_json(value) if isinstance(value, dict) else text
-
-
-def _candidate(origin: _Origin, prompt: str, *answers: str) -> _Candidate:
-    content = canonical_json([prompt, *map(_canonical, answers)])
-    key = hashlib.sha256(content.encode("utf-8")).digest()
-    return _Candidate(origin, prompt, answers, key)
-
-
-def _deduplicate(candidates: list[_Candidate]) -> list[_Candidate]:
-    """One candidate per key, in the order given: test before training, then the earliest."""
-    winners: dict[bytes, _Candidate] = {}
-    for window in ("test", "train"):
-        for candidate in candidates:
-            if candidate.origin.window == window:
-                winners.setdefault(candidate.key, candidate)
-    return [candidate for candidate in candidates if winners[candidate.key] is candidate]
-
-
-def _shared(candidate: _Candidate, instruction: Message, tenant: str) -> dict[str, Any]:
-    origin = candidate.origin
-    ids = {"span_id": origin.span_id, "trace_id": origin.trace_id}
-    if origin.session_id is not None:
-        ids["session_id"] = origin.session_id
-    return {
-        "prompt": [instruction, Message(role="user", content=candidate.prompt)],
-        "source": SOURCE,
-        "tenant": tenant,
-        "ids": ids,
-        "group": group_of(origin.session_id, origin.trace_id),
-        "created_at": origin.start_time,
-        "tags": {
-            "target": origin.target,
-            "target_source": origin.target_source,
-            "window": origin.window,
-        },
-    }
-
-
-def group_of(session_id: str | None, trace_id: str) -> str:
-    """The unit that is never split: the session, or the trace where there is none."""
-    return f"session:{session_id}" if session_id is not None else f"trace:{trace_id}"
-
-
-def _answer(text: str) -> list[Message]:
-    return [Message(role="assistant", content=text)]
-
-
-def _example(candidate: _Candidate, instruction: Message, tenant: str) -> Example:
-    return make_example(
-        completion=_answer(candidate.answers[0]), **_shared(candidate, instruction, tenant)
-    )
-
-
-def _preference(candidate: _Candidate, instruction: Message, tenant: str) -> Preference:
-    chosen, rejected = candidate.answers
-    return make_preference(
-        chosen=_answer(chosen),
-        rejected=_answer(rejected),
-        **_shared(candidate, instruction, tenant),
-    )
+        redactor.check(as_json(text), where=where)

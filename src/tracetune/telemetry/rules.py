@@ -6,8 +6,6 @@ Nothing here reads a file, knows a window or looks at another span.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 import numbers
@@ -18,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tracetune.files import canonical_json
+from tracetune.outputs import Target, read_target
 from tracetune.telemetry.options import TelemetryOptions
 
 SHAPE_DROPS = ("malformed", "too_long", "not_human", "no_verdict")
@@ -58,10 +57,10 @@ class AnnotatedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A valid output of a routing agent."""
+    """A valid output of the agent, with what it names."""
 
     value: dict[str, Any]
-    target: str
+    target: Target
 
     @property
     def canonical(self) -> str:
@@ -83,7 +82,8 @@ class Decision:
 
     Attributes:
         drop: Why it teaches nothing, else None.
-        prompt: What the agent was asked.
+        prompt: What the agent was asked; also given for ``rejected_only``, as is ``own``: an answer
+            that is known to be bad teaches KTO.
         own: The span's own output; rows follow its order of keys.
         answer: The SFT target; every span that is not dropped has one.
         answer_source: ``own`` output of the span, or ``corrected`` by a person.
@@ -150,7 +150,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
 
 
 def parse_output(raw: Any, options: TelemetryOptions) -> Output | None:
-    """A valid output of the agent: a JSON object whose target field holds a non-blank string.
+    """A valid output of the agent: a JSON object whose judged field holds a usable value.
 
     Args:
         raw: Text of one JSON object, or the object itself (metadata may hold either).
@@ -171,31 +171,17 @@ def parse_output(raw: Any, options: TelemetryOptions) -> Output | None:
         return None
     if not isinstance(raw, dict):
         return None
-    target = target_of(raw, options)
+    target = read_target(raw, options.output)
     return None if target is None else Output(raw, target)
 
 
-def target_of(value: Mapping[str, Any], options: TelemetryOptions) -> str | None:
-    """The first target field of an output that holds a non-blank string."""
-    for name in options.output.target:
-        target = present(value.get(name))
-        if isinstance(target, str):
-            return target
-    return None
+def recency(annotation: Annotation) -> tuple[datetime, str]:
+    """Sort key, most recent last: time of update, then the id.
 
-
-def recency(annotation: Annotation) -> tuple[datetime, int, str]:
-    """Sort key, most recent last: time of update, then the server's running number.
-
-    Phoenix ids are base64 of ``SpanAnnotation:<number>``; as text 9 would come after 10.
+    The server stamps whole seconds; the ids of a snapshot are written so that their order as text
+    is the order of creation.
     """
-    moment = annotation.updated_at or datetime.min.replace(tzinfo=UTC)
-    try:
-        plain = base64.b64decode(annotation.annotation_id, validate=True).decode("ascii")
-        number = int(plain.rpartition(":")[2])
-    except (binascii.Error, ValueError):
-        number = -1
-    return moment, number, annotation.annotation_id
+    return annotation.updated_at or datetime.min.replace(tzinfo=UTC), annotation.annotation_id
 
 
 def _check_shape(span: AnnotatedSpan, options: TelemetryOptions) -> str | None:
@@ -242,7 +228,7 @@ def _correction(
 
 
 def _is_known(output: Output, options: TelemetryOptions) -> bool:
-    return not options.output.known or output.target in options.output.known
+    return output.target.is_known(options.output)
 
 
 def _rejected_texts(rejecting: list[Annotation], options: TelemetryOptions) -> list[Output | str]:
@@ -290,7 +276,7 @@ def decide(span: AnnotatedSpan, options: TelemetryOptions) -> Decision:
     if failed:
         return Decision(drop="invalid_correction")
     if not approved:
-        return Decision(drop="rejected_only")
+        return Decision(drop="rejected_only", prompt=span.prompt, own=own)
 
     if rejecting:
         texts = _rejected_texts(rejecting, options)

@@ -7,8 +7,9 @@ models; ends in ``dpo.report`` and ``dpo.release.adapter``.
 from kedro.pipeline import Pipeline
 
 from tracetune.pipelines.judgement_stage import judgement_stage
+from tracetune.pipelines.prepare_stage import decide_dpo, decide_node, prepare_stage
 from tracetune.pipelines.telemetry_stage import telemetry_stage
-from tracetune.pipelines.training_stage import dpo_stage, prepare_stage, sft_stage
+from tracetune.pipelines.training_stage import dpo_stage, sft_stage
 
 NAME = "dpo"
 
@@ -18,10 +19,10 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     return Pipeline(
         [
             telemetry_stage(NAME),
-            prepare_stage(NAME),
+            prepare_stage(NAME, decide_node(decide_dpo, "dpo", "dry_run"), pairs=True),
             sft_stage(NAME),
             dpo_stage(NAME),
-            judgement_stage(NAME),
+            judgement_stage(NAME, ("sft", "dpo")),
         ],
         tags=NAME,
     )

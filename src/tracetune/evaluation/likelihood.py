@@ -1,0 +1,91 @@
+"""Beyond the one greedy answer: the k best answers, and how likely the approved one was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tracetune.evaluation.generate import Generator, left_padded
+from tracetune.evaluation.rewards import answer_log_probs, token_ids
+from tracetune.records import Example, Message
+
+
+def best_answers(
+    generator: Generator,
+    name: str,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    k: int,
+    max_new_tokens: int,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[list[str]]:
+    """The ``k`` most likely answers to each prompt, best first, by beam search of that width.
+
+    Args:
+        generator: The model with its adapters.
+        name: The adapter, or ``base``.
+        prompts: Conversations that end with a user turn. One that does not fit gets no answers.
+        k: Number of answers and width of the beam.
+        max_new_tokens: Longest answer in tokens.
+        batch_size: Prompts answered at once.
+        advance: Called with the number of prompts just answered.
+    """
+    import torch
+
+    ids = [generator.prompt_ids(prompt) for prompt in prompts]
+    found: list[list[str]] = [[] for _ in prompts]
+    fits = [
+        place
+        for place, row in enumerate(ids)
+        if generator.context is None or len(row) + max_new_tokens <= generator.context
+    ]
+    fits.sort(key=lambda place: (len(ids[place]), place))
+    advance(len(prompts) - len(fits))
+    with generator.use(name) as model, torch.inference_mode():
+        for start in range(0, len(fits), batch_size):
+            batch = fits[start : start + batch_size]
+            tokens, mask = left_padded(
+                [ids[place] for place in batch], generator.pad_id, generator.device
+            )
+            output = model.generate(
+                input_ids=tokens,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                num_beams=k,
+                num_return_sequences=k,
+                early_stopping=True,
+            )
+            texts = generator.tokenizer.batch_decode(
+                output[:, tokens.shape[1] :].tolist(), skip_special_tokens=True
+            )
+            for number, place in enumerate(batch):
+                found[place] = [text.strip() for text in texts[number * k : (number + 1) * k]]
+            advance(len(batch))
+    return found
+
+
+def reference_nats(
+    generator: Generator,
+    name: str,
+    rows: Sequence[Example],
+    *,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[float]:
+    """Negative log-probability of each row's approved answer, in nats per token.
+
+    Args:
+        generator: The model with its adapters.
+        name: The adapter, or ``base``.
+        rows: Held-out rows.
+        batch_size: Rows scored at once.
+        advance: Called with the number of rows just scored.
+    """
+    found: list[float] = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        ids = [token_ids(generator, row.prompt, row.completion, row.id) for row in batch]
+        logs = answer_log_probs(generator, name, ids)
+        found += [-log / len(answer) for log, (_, answer) in zip(logs, ids, strict=True)]
+        advance(len(batch))
+    return found

@@ -1,0 +1,182 @@
+"""The stage before training: held-out sets, base model, earlier adapter, and what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from kedro.pipeline import Node, Pipeline
+
+from tracetune.errors import ConfigurationError
+from tracetune.pipelines.namespaces import shared
+from tracetune.records import Example, Preference
+from tracetune.runs import previous_release
+from tracetune.splits import SplitManifest
+from tracetune.training.decision import Counts, Thresholds, choose, demand
+from tracetune.training.options import (
+    BaseModelOptions,
+    DpoOptions,
+    EmbeddedRecipe,
+    KtoOptions,
+    SftOptions,
+)
+
+
+def select_test(splits: dict[str, Any], examples: list[Example]) -> list[Example]:
+    """The held-out rows."""
+    return SplitManifest.model_validate(splits).select(examples, "test")
+
+
+def select_test_pairs(splits: dict[str, Any], preferences: list[Preference]) -> list[Preference]:
+    """The held-out pairs."""
+    return SplitManifest.model_validate(splits).select(preferences, "test")
+
+
+def resolve_base(
+    base_model: BaseModelOptions, embedded: EmbeddedRecipe, test: list[Example], models: Path
+) -> dict[str, Any]:
+    """Finds or builds the base model, and checks that no held-out row was in its text.
+
+    Returns:
+        The base model with its hashes (:class:`tracetune.training.base.BaseModelRef`).
+    """
+    from tracetune.training.base import resolve
+    from tracetune.training.embedded import check_no_leak
+
+    base = resolve(base_model, models, embedded)
+    if base.kind == "embedded":
+        check_no_leak(embedded, [row.prompt[-1].content for row in test])
+    return base.model_dump(mode="json")
+
+
+def resolve_previous(
+    released: Path, base: dict[str, Any], splits: dict[str, Any]
+) -> dict[str, Any]:
+    """The newest adapter that an earlier run released for this tenant, name and base, or none."""
+    manifest = SplitManifest.model_validate(splits)
+    return previous_release(released, base["weights_sha256"], manifest.test_start)
+
+
+def decide_dpo(splits: dict[str, Any], dpo: DpoOptions, dry_run: bool) -> dict[str, Any]:
+    """DPO, after SFT or not; too few pairs stop the run."""
+    thresholds = Thresholds(pairs=dpo.min_dpo_pairs, examples=0)
+    return _demand("dpo", splits, thresholds, dry_run, with_sft=dpo.start_from == "sft")
+
+
+def decide_sft(splits: dict[str, Any], sft: SftOptions, dry_run: bool) -> dict[str, Any]:
+    """SFT; too few rows stop the run."""
+    return _demand("sft", splits, Thresholds(pairs=0, examples=sft.min_sft_examples), dry_run)
+
+
+def decide_auto(
+    splits: dict[str, Any], dpo: DpoOptions, sft: SftOptions, kto: KtoOptions, dry_run: bool
+) -> dict[str, Any]:
+    """The method that the rows are enough for, or none."""
+    thresholds = Thresholds(
+        pairs=dpo.min_dpo_pairs,
+        examples=sft.min_sft_examples,
+        ratings=kto.min_kto_ratings if kto.allowed else None,
+    )
+    decision = choose(_counts(splits), thresholds, dry_run=_checked(dry_run))
+    return decision.model_dump(mode="json")
+
+
+def _demand(
+    method: Literal["dpo", "sft"],
+    splits: dict[str, Any],
+    thresholds: Thresholds,
+    dry_run: bool,
+    *,
+    with_sft: bool = True,
+) -> dict[str, Any]:
+    counts, checked = _counts(splits), _checked(dry_run)
+    decision = demand(method, counts, thresholds, dry_run=checked, with_sft=with_sft)
+    return decision.model_dump(mode="json")
+
+
+def _checked(dry_run: bool) -> bool:
+    if not isinstance(dry_run, bool):
+        raise ConfigurationError(
+            f"{dry_run!r} is neither true nor false", where="dry_run", remedy="use dry_run=true"
+        )
+    return dry_run
+
+
+def _counts(splits: dict[str, Any]) -> Counts:
+    """Training rows by kind, as the manifest has them: what is left after every rule."""
+    manifest = SplitManifest.model_validate(splits)
+    return Counts(
+        pairs=manifest.count("pair", "train"),
+        examples=manifest.count("sft", "train"),
+        good=manifest.count("good", "train"),
+        bad=manifest.count("bad", "train"),
+    )
+
+
+def prepare_stage(pipeline: str, decide: Node, *, pairs: bool) -> Pipeline:
+    """``splits`` and rows → held-out sets, base model, earlier adapter, decision.
+
+    Args:
+        pipeline: Name of the pipeline.
+        decide: The node that decides; its output is ``decision``.
+        pairs: Whether held-out pairs are needed (for the rewards of DPO).
+    """
+    rows = ["examples", "preferences"] if pairs else ["examples"]
+    tests = ["test", "test_pairs"] if pairs else ["test"]
+    nodes = [
+        Node(
+            select_test,
+            inputs=["splits", "examples"],
+            outputs="test",
+            name="select_test",
+            tags="splits",
+        ),
+        Node(
+            resolve_base,
+            inputs=["params:base_model", "params:embedded", "test", "embedded_models"],
+            outputs="base",
+            name="resolve_base",
+            tags="training",
+        ),
+        Node(
+            resolve_previous,
+            inputs=["released", "base", "splits"],
+            outputs="previous",
+            name="resolve_previous",
+            tags="judgement",
+        ),
+        decide,
+    ]
+    if pairs:
+        nodes.append(
+            Node(
+                select_test_pairs,
+                inputs=["splits", "preferences"],
+                outputs="test_pairs",
+                name="select_test_pairs",
+                tags="splits",
+            )
+        )
+    parameters = {name for name in decide.inputs if name.startswith("params:")}
+    return Pipeline(
+        nodes,
+        namespace=f"{pipeline}.prepare",
+        inputs={
+            **shared(pipeline, "splits", *rows),
+            "embedded_models": "embedded_models",
+            "released": "released",
+        },
+        outputs=shared(pipeline, *tests, "base", "previous", "decision"),
+        parameters={"base_model", "embedded"} | {n.removeprefix("params:") for n in parameters},
+    )
+
+
+def decide_node(function: Any, *parameters: str) -> Node:
+    """The node that decides, from ``splits`` and the named parameters."""
+    return Node(
+        function,
+        inputs=["splits", *(f"params:{name}" for name in parameters)],
+        outputs="decision",
+        name="decide",
+        tags="training",
+    )
