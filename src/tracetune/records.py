@@ -346,7 +346,7 @@ def make_rating(
         **origin: Fields of :class:`Provenance` without ``content_hash``.
     """
     content = [_plain(prompt), _plain(completion), good]
-    found, row_id = _origin("rating", content, origin)
+    found, row_id = _origin("good" if good else "bad", content, origin)
     return Rating(
         id=row_id,
         provenance=found,

@@ -67,9 +67,10 @@ def trainer_fields(method: Method) -> dict[str, Any]:
     import typing
 
     from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.kto_config import KTOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    config = SFTConfig if method == "sft" else DPOConfig
+    config = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}[method]
     hints = typing.get_type_hints(config)
     return {field.name: hints[field.name] for field in dataclasses.fields(config) if field.init}
 
@@ -78,7 +79,7 @@ def trainer_arguments(method: Method, given: dict[str, Any], profile: str) -> di
     """Profile and given values merged and checked.
 
     Args:
-        method: ``sft`` or ``dpo``.
+        method: ``sft``, ``dpo`` or ``kto``.
         given: Values by TRL's names; ``None`` means "from the profile".
         profile: Name of a profile.
 
@@ -178,7 +179,7 @@ def lora_given(given: dict[str, Any]) -> dict[str, Any]:
 
 def mask_switches(method: Method, trainer: dict[str, Any]) -> tuple[bool, bool]:
     """TRL's ``(completion_only_loss, assistant_only_loss)`` for prompt-completion rows."""
-    if method == "dpo":
+    if method != "sft":
         return True, False
     completion_only = trainer.get("completion_only_loss")
     return completion_only is not False, bool(trainer.get("assistant_only_loss"))

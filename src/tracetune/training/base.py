@@ -40,7 +40,8 @@ class BaseModelRef(BaseModel):
         kind: Where it came from.
         weights_sha256: Over the names and contents of its safetensors files.
         tokenizer_sha256: Over its tokenizer files.
-        template_sha256: Of the text of its chat template.
+        template_sha256: Of the text of its chat template; of an encoder, over the files that say
+            how text becomes a vector (modules, pooling, prompts).
         parameters: Number of weights.
     """
 
@@ -103,11 +104,22 @@ def resolve(
             where="base_model.id",
             remedy="give an existing folder, a Hugging Face id (owner/name), or 'embedded'",
         )
-    folder = _from_hub(options.id, options.revision)
+    folder = from_hub(options.id, options.revision, where="base_model.id")
     return describe(folder, options.id, folder.name, profile.name, "hub")
 
 
-def _from_hub(model_id: str, revision: str | None) -> Path:
+def from_hub(model_id: str, revision: str | None, *, where: str) -> Path:
+    """The folder of a model of the hub, fetched first if this machine does not have it.
+
+    Args:
+        model_id: ``owner/name``.
+        revision: Branch, tag or commit; None for the newest.
+        where: The parameter that named it, for messages.
+
+    Raises:
+        ConfigurationError: The hub has no such model or revision.
+        ServerError: It is not here and the hub could not be reached.
+    """
     quiet.private()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -123,13 +135,13 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
         at = f" at revision {revision!r}" if revision else ""
         raise ConfigurationError(
             f"the model hub has no {model_id!r}{at}, or it needs a login",
-            where="base_model.id",
+            where=where,
             remedy="check the name; for a gated model accept its terms and set HF_TOKEN",
         ) from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise ServerError(
             f"{model_id!r} is not in the local hub cache and the hub could not be reached",
-            where="base_model.id",
+            where=where,
             remedy="connect once, copy the model into a folder and give that, or use 'embedded'",
         ) from error
 

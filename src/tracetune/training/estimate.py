@@ -65,11 +65,12 @@ def estimate(job: TrainingJob, report: PreflightReport) -> Estimate:
     steps = min([steps, *(bound for bound in bounds if bound > 0)])
     epochs = steps / per_epoch
     tokens = round(report.total_tokens * epochs)
-    per_token = 6 if job.method == "dpo" else 4
+    # KTO also reads every answer after another prompt, with both models, for its KL term.
+    per_token = {"sft": 4, "dpo": 6, "kto": 10}[job.method]
     per_token += 2 if trainer.get("gradient_checkpointing") else 0
     held_out = report.total_tokens * report.validation_rows / max(1, report.rows_used)
     evaluations = math.ceil(steps / max(1, steps // 10)) if report.validation_rows else 0
-    evaluated = held_out * evaluations * (4 if job.method == "dpo" else 2)
+    evaluated = held_out * evaluations * {"sft": 2, "dpo": 4, "kto": 8}[job.method]
     flops = job.base.parameters * (tokens * per_token + evaluated)
     rate = _rate(job) * EFFICIENCY
     return Estimate(

@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import atomic_folder, canonical_json, read_json, sha256_file, sha256_json
-from tracetune.records import Example, Preference
+from tracetune.records import Example, Preference, Rating, Triplet
 from tracetune.runs import installed_versions
 from tracetune.training.base import BaseModelRef
 from tracetune.training.options import (
     BaseModelOptions,
     DpoOptions,
     EmbeddedRecipe,
+    KtoOptions,
     Method,
     OverLength,
     PreflightOptions,
@@ -31,6 +32,7 @@ __all__ = [
     "DatasetRef",
     "DpoOptions",
     "EmbeddedRecipe",
+    "KtoOptions",
     "Limits",
     "PreflightOptions",
     "SftOptions",
@@ -45,6 +47,14 @@ __all__ = [
 TRAIN_FILE = "train.jsonl"
 VALIDATION_FILE = "validation.jsonl"
 EARLY_STOPPING_ROWS = 100
+TrainingRow = Example | Preference | Rating | Triplet
+RECORDS: dict[Method, type[TrainingRow]] = {
+    "sft": Example,
+    "dpo": Preference,
+    "kto": Rating,
+    "embedding": Triplet,
+}
+"""What each method is trained on."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
@@ -95,7 +105,7 @@ class TrainingJob(_Document):
 
     Attributes:
         format: Version of this document.
-        method: ``sft`` or ``dpo``.
+        method: ``sft``, ``dpo``, ``kto`` or ``embedding``.
         base: The base model.
         dataset: The rows.
         start_from: Adapter that training goes on from; for DPO it also is the reference. Null: a
@@ -204,7 +214,7 @@ def dataset_ref(folder: Path) -> DatasetRef:
 
 
 def write_dataset(
-    folder: Path, train: Sequence[Example | Preference], validation: Sequence[Example | Preference]
+    folder: Path, train: Sequence[TrainingRow], validation: Sequence[TrainingRow]
 ) -> Path:
     """Writes the rows of a stage as the job reads them; an older content is replaced as a whole."""
     with atomic_folder(folder) as temporary:
@@ -215,7 +225,7 @@ def write_dataset(
     return folder
 
 
-def read_rows(job: TrainingJob, name: str) -> list[Example] | list[Preference]:
+def read_rows(job: TrainingJob, name: str) -> list[Any]:
     """The rows of one file of the job's dataset, checked against the hash in the job.
 
     Raises:
@@ -230,7 +240,7 @@ def read_rows(job: TrainingJob, name: str) -> list[Example] | list[Preference]:
             where=str(path),
             remedy="make a new job from the rows as they are now",
         )
-    record: type[Example] | type[Preference] = Example if job.method == "sft" else Preference
+    record = RECORDS[job.method]
     rows: list[Any] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):

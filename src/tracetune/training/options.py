@@ -13,7 +13,7 @@ from pydantic import Field
 from tracetune.options import Options
 
 OverLength = Literal["raise", "drop", "truncate"]
-Method = Literal["sft", "dpo"]
+Method = Literal["sft", "dpo", "kto", "embedding"]
 
 
 class BaseModelOptions(Options):
@@ -82,7 +82,14 @@ class StageOptions(Options):
 
 
 class SftOptions(StageOptions):
-    """Parameters of a supervised fine-tuning stage."""
+    """Parameters of a supervised fine-tuning stage.
+
+    Attributes:
+        min_sft_examples: Fewest training rows for a model of SFT alone; as the stage before DPO
+            it takes what there is.
+    """
+
+    min_sft_examples: int = Field(default=50, ge=1)
 
 
 class DpoOptions(StageOptions):
@@ -91,11 +98,24 @@ class DpoOptions(StageOptions):
     Attributes:
         start_from: ``sft``: go on from the adapter of the SFT stage, which also is the reference;
             ``base``: a new adapter, and the base with the adapter off is the reference.
-        min_dpo_pairs: Fewer training pairs than this and the stage is skipped by the plan.
+        min_dpo_pairs: Fewest training pairs.
     """
 
     start_from: Literal["sft", "base"] = "sft"
     min_dpo_pairs: int = Field(default=20, ge=1)
+
+
+class KtoOptions(StageOptions):
+    """Parameters of a stage that learns from single good and bad answers.
+
+    Attributes:
+        allowed: Whether ``auto`` may choose it.
+        min_kto_ratings: Fewest rated answers; the rarer kind counts twice, so that hundreds of
+            good answers with one bad one are not enough.
+    """
+
+    allowed: bool = False
+    min_kto_ratings: int = Field(default=50, ge=2)
 
 
 class PreflightOptions(Options):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from tracetune.errors import GateError
-from tracetune.records import Example, Preference
+from tracetune.records import Example, Preference, Rating
 from tracetune.training.options import Method, OverLength, PreflightOptions, StageOptions
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class PreflightReport(BaseModel):
 
 @dataclass(frozen=True)
 class RenderedRow:
-    """A row with its sequences: one for SFT, chosen and rejected for DPO.
+    """A row with its sequences: one for SFT and KTO, chosen and rejected for DPO.
 
     Attributes:
         row: The row.
@@ -117,7 +117,7 @@ class RenderedRow:
         answers: Number of assistant turns in each completion.
     """
 
-    row: Example | Preference
+    row: Example | Preference | Rating
     sequences: list[Rendered]
     answers: list[int]
 
@@ -127,13 +127,18 @@ class RenderedRow:
         return max(len(sequence.ids) for sequence in self.sequences)
 
 
-def render_rows(renderer: Renderer, rows: Sequence[Example | Preference]) -> list[RenderedRow]:
+def render_rows(
+    renderer: Renderer, rows: Sequence[Example | Preference | Rating]
+) -> list[RenderedRow]:
     """Renders rows as the trainer does; for pairs both sides share where the prompt ends."""
     from tracetune.training.rendering import as_dicts
 
     rendered = []
     for row in rows:
-        sides = [row.completion] if isinstance(row, Example) else [row.chosen, row.rejected]
+        if isinstance(row, Preference):
+            sides = [row.chosen, row.rejected]
+        else:
+            sides = [row.completion]
         prompt = as_dicts(row.prompt)
         sequences = [renderer.render(prompt, as_dicts(side)) for side in sides]
         answers = [sum(turn.role == "assistant" for turn in side) for side in sides]
@@ -148,8 +153,8 @@ def drop_reason(row: RenderedRow, max_length: int | None, policy: OverLength) ->
     if policy == "drop":
         return "over_length"
     if policy == "truncate":
-        if isinstance(row.row, Preference):
-            # TRL drops a pair whose prompt alone fills the sequence, whatever its answers.
+        if not isinstance(row.row, Example):
+            # TRL drops what has a prompt that alone fills the sequence, whatever its answers.
             full = min(s.prompt_length for s in row.sequences) >= max_length
         else:
             full = not any(row.sequences[0].truncated(max_length).mask)
@@ -158,8 +163,8 @@ def drop_reason(row: RenderedRow, max_length: int | None, policy: OverLength) ->
 
 
 def inspect(
-    train: Sequence[Example | Preference],
-    validation: Sequence[Example | Preference],
+    train: Sequence[Example] | Sequence[Preference] | Sequence[Rating],
+    validation: Sequence[Example] | Sequence[Preference] | Sequence[Rating],
     base: BaseModelRef,
     method: Method,
     stage: StageOptions,
@@ -171,7 +176,7 @@ def inspect(
         train: Training rows.
         validation: Validation rows; may be empty.
         base: The base model (its tokenizer and template are used).
-        method: ``sft`` with examples or ``dpo`` with preferences.
+        method: ``sft`` with examples, ``dpo`` with preferences or ``kto`` with ratings.
         stage: Parameters of the stage; the profile of ``base`` fills what they leave open.
         options: Thresholds of the gates.
 

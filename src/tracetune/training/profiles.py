@@ -38,6 +38,7 @@ class Profile(BaseModel):
     lora: dict[str, Any]
     sft: dict[str, Any]
     dpo: dict[str, Any]
+    kto: dict[str, Any]
 
 
 def _profile(
@@ -47,6 +48,7 @@ def _profile(
     *,
     dpo_rate: float | None = None,
     dpo_epochs: int = 3,
+    kto_rate: float | None = None,
     modules: list[str] = ATTENTION,
     **trainer: Any,
 ) -> Profile:
@@ -68,6 +70,7 @@ def _profile(
             "learning_rate": dpo_rate or rate / 4,
             "num_train_epochs": dpo_epochs,
         },
+        kto={**common, "beta": 0.1, "learning_rate": kto_rate or rate / 4},
     )
 
 
@@ -86,6 +89,7 @@ PROFILES: dict[str, Profile] = {
             5e-3,
             16,
             dpo_rate=1e-4,
+            kto_rate=5e-3,  # it starts from a base that has not seen the task
             dpo_epochs=2,
             modules=[*ATTENTION, "gate_proj", "up_proj", "down_proj"],
             per_device_eval_batch_size=32,
@@ -136,4 +140,4 @@ def merge(recommended: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def settings(profile: Profile, method: Method) -> dict[str, Any]:
     """Trainer arguments that ``profile`` recommends for ``method``."""
-    return copy.deepcopy(profile.sft if method == "sft" else profile.dpo)
+    return copy.deepcopy(getattr(profile, method))

@@ -20,7 +20,7 @@ from tracetune.runs import installed_versions
 from tracetune.training import base as base_model
 from tracetune.training import checkpoints, quiet
 from tracetune.training.checkpoints import Place
-from tracetune.training.job import LIBRARIES, TrainingJob
+from tracetune.training.job import TrainingJob
 
 
 def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool = False) -> Path:
@@ -56,7 +56,7 @@ def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool =
 
 
 def _check_versions(job: TrainingJob) -> None:
-    installed = installed_versions(LIBRARIES)
+    installed = installed_versions(name for name in job.versions if name != "tracetune")
     # "+cpu" and "+cu130" name builds of one version
     differ = [
         f"{name} {installed.get(name, 'missing')} instead of {version}"
@@ -73,14 +73,18 @@ def _check_versions(job: TrainingJob) -> None:
 
 def _train(job: TrainingJob, place: Place) -> None:
     """Brings the job to its last step and writes ``place.result``."""
-    from tracetune.training import dpo, model_folder, sft, trainers
+    from tracetune.training import dpo, embedding, kto, model_folder, sft, trainers
 
+    if job.method == "embedding":
+        with _no_caches():
+            embedding.train(job, place, _loop)
+        return
     started = time.perf_counter()
     base_model.verify(job.base)
     model_folder.verify_start(job)
     tokenizer = base_model.load_tokenizer(job.base)
     rows = trainers.load_rows(job, tokenizer)
-    stage = sft if job.method == "sft" else dpo
+    stage: Any = {"sft": sft, "dpo": dpo, "kto": kto}[job.method]
     with _no_caches():
         trainer = stage.make_trainer(job, place, rows, tokenizer)
         trainers.check_same_rows(trainer, rows, job)

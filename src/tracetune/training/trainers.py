@@ -1,4 +1,4 @@
-"""What the SFT and the DPO trainer share: configuration, LoRA, intervals, checks."""
+"""What the trainers share: configuration, LoRA, intervals, checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetune.errors import ConfigurationError, GateError
-from tracetune.records import Example, Preference
+from tracetune.records import Example, Preference, Rating
 from tracetune.training import base as base_model
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import (
@@ -84,9 +84,11 @@ def as_dataset(rows: Sequence[RenderedRow]) -> Any:
     from datasets import Dataset
     from tracetune.training.rendering import as_dicts
 
-    def plain(row: Example | Preference) -> dict[str, Any]:
-        if isinstance(row, Example):
-            return {"prompt": as_dicts(row.prompt), "completion": as_dicts(row.completion)}
+    def plain(row: Example | Preference | Rating) -> dict[str, Any]:
+        if not isinstance(row, Preference):
+            label = {"label": row.good} if isinstance(row, Rating) else {}
+            prompt, completion = as_dicts(row.prompt), as_dicts(row.completion)
+            return {"prompt": prompt, "completion": completion, **label}
         return {
             "prompt": as_dicts(row.prompt),
             "chosen": as_dicts(row.chosen),
@@ -221,9 +223,10 @@ def check_same_rows(trainer: Any, rows: Rows, job: TrainingJob) -> None:
         trained = sum(label != -100 for labels in data["labels"] for label in labels)
     else:
         room = limit or 10**9
+        sides = ("completion_ids",) if job.method == "kto" else ("chosen_ids", "rejected_ids")
         trained = sum(
             min(len(side), room - len(prompt))
-            for name in ("chosen_ids", "rejected_ids")
+            for name in sides
             for prompt, side in zip(data["prompt_ids"], data[name], strict=True)
         )
     if (len(data), trained) != expected:
