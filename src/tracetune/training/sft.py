@@ -16,10 +16,9 @@ def make_trainer(job: TrainingJob, place: Place, rows: Rows, tokenizer: Any) -> 
     Rows go in as conversations with prompt and completion, so TRL trains the completion alone.
     """
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
     model = trainers.load_policy(job)
-    return SFTTrainer(
+    return _trainer_class()(
         model=model,
         args=SFTConfig(**trainers.config_values(job, place, rows)),
         train_dataset=trainers.as_dataset(rows.train),
@@ -27,6 +26,33 @@ def make_trainer(job: TrainingJob, place: Place, rows: Rows, tokenizer: Any) -> 
         processing_class=tokenizer,
         peft_config=None if job.start_from else trainers.lora_config(job),
     )
+
+
+def _trainer_class() -> Any:
+    """TRL's trainer; with ``group_by_length`` it takes the project's samplers."""
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class GroupingTrainer(SFTTrainer):
+        def _grouped(self) -> bool:
+            return str(self.args.train_sampling_strategy) == "group_by_length"
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if not self._grouped():
+                return super()._get_train_sampler(train_dataset)
+            from tracetune.training.grouping import LengthGroups
+
+            rows: Any = self.train_dataset if train_dataset is None else train_dataset
+            batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthGroups([len(ids) for ids in rows["input_ids"]], batch, self.args.seed)
+
+        def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+            if not self._grouped():
+                return super()._get_eval_sampler(eval_dataset)
+            from tracetune.training.grouping import ByLength
+
+            return ByLength([len(ids) for ids in eval_dataset["input_ids"]])
+
+    return GroupingTrainer
 
 
 def invariants(trainer: Any) -> dict[str, Any]:
