@@ -15,7 +15,7 @@ from tracetune.files import (
     sha256_json,
     write_json,
 )
-from tracetune.training import checkpoints
+from tracetune.training import checkpoints, vllm_check
 from tracetune.training.base import TOKENIZER_FILES
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
@@ -134,6 +134,7 @@ def write(
                     for name in ("rows", "dropped", "invariants", "parameters", "early_stopping")
                 },
                 "adapter_sha256": sha256_file(folder / WEIGHTS),
+                "vllm": vllm_check.check(folder, Path(job.base.path)),
             },
         )
         write_json(folder / "status.json", {"status": "trained", "job_hash": place.digest})

@@ -135,10 +135,7 @@ def render_rows(
 
     rendered = []
     for row in rows:
-        if isinstance(row, Preference):
-            sides = [row.chosen, row.rejected]
-        else:
-            sides = [row.completion]
+        sides = [row.chosen, row.rejected] if isinstance(row, Preference) else [row.completion]
         prompt = as_dicts(row.prompt)
         sequences = [renderer.render(prompt, as_dicts(side)) for side in sides]
         answers = [sum(turn.role == "assistant" for turn in side) for side in sides]
