@@ -54,7 +54,8 @@ def targets(decision: Decision) -> tuple[str | None, str, list[str]]:
         pair.rejected.target.label if isinstance(pair.rejected, Output) else pair.rejected
         for pair in decision.pairs
     ]
-    return decision.answer.target.label if decision.answer else None, decision.answer_source, rejected
+    answer = decision.answer.target.label if decision.answer else None
+    return answer, decision.answer_source, rejected
 
 
 MALFORMED = [

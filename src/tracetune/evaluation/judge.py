@@ -105,8 +105,7 @@ def predict(
     targets = [_target(row, output) for row in test]
     prompts = [row.prompt for row in test]
     models = (BASE, *adapters)
-    passes = 2 if output.compare == "text" or options.top_k > 1 else 1
-    total = len(test) * len(models) * passes + (len(pairs) if rewards else 0)
+    total = len(test) * len(models) + (len(pairs) if rewards else 0)
     with _progress(total) as advance:
         generator = load_generator(
             base,
@@ -127,7 +126,7 @@ def predict(
             for model in models
         }
         more = {
-            model: _beyond_greedy(generator, model, test, targets, output, options, advance)
+            model: _beyond_greedy(generator, model, test, targets, output, options)
             for model in models
         }
         scores = _scores(generator, pairs, rewards, options, advance)
@@ -233,34 +232,29 @@ def _beyond_greedy(
     targets: Sequence[Target],
     output: OutputSpec,
     options: EvaluationOptions,
-    advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """Per row: whether a right answer is among the k best; for text how likely the approved was."""
     if output.compare == "text":
-        nats = reference_nats(
-            generator, model, test, batch_size=options.batch_size, advance=advance
-        )
+        nats = reference_nats(generator, model, test, batch_size=options.batch_size)
         return [{"reference_nats": value} for value in nats]
+    found: list[dict[str, Any]] = [{} for _ in test]
     if options.top_k == 1:
-        return [{} for _ in test]
+        return found
+    chosen = spread(len(test), options.top_k_rows)
     best = best_answers(
         generator,
         model,
-        [row.prompt for row in test],
+        [test[place].prompt for place in chosen],
         k=options.top_k,
         max_new_tokens=options.max_new_tokens,
         batch_size=options.batch_size,
-        advance=advance,
     )
-    return [
-        {
-            "in_top_k": any(
-                is_right(score(parse_answer(text, output).target, target, output), output)
-                for text in texts
-            )
-        }
-        for texts, target in zip(best, targets, strict=True)
-    ]
+    for place, texts in zip(chosen, best, strict=True):
+        scores = [
+            score(parse_answer(text, output).target, targets[place], output) for text in texts
+        ]
+        found[place] = {"in_top_k": any(is_right(value, output) for value in scores)}
+    return found
 
 
 def _scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tracetune.evaluation.generate import Generator, left_padded
 from tracetune.evaluation.rewards import answer_log_probs, token_ids
@@ -17,7 +17,6 @@ def best_answers(
     k: int,
     max_new_tokens: int,
     batch_size: int,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[str]]:
     """The ``k`` most likely answers to each prompt, best first, by beam search of that width.
 
@@ -28,7 +27,6 @@ def best_answers(
         k: Number of answers and width of the beam.
         max_new_tokens: Longest answer in tokens.
         batch_size: Prompts answered at once.
-        advance: Called with the number of prompts just answered.
     """
     import torch
 
@@ -40,7 +38,6 @@ def best_answers(
         if generator.context is None or len(row) + max_new_tokens <= generator.context
     ]
     fits.sort(key=lambda place: (len(ids[place]), place))
-    advance(len(prompts) - len(fits))
     with generator.use(name) as model, torch.inference_mode():
         for start in range(0, len(fits), batch_size):
             batch = fits[start : start + batch_size]
@@ -60,7 +57,6 @@ def best_answers(
             )
             for number, place in enumerate(batch):
                 found[place] = [text.strip() for text in texts[number * k : (number + 1) * k]]
-            advance(len(batch))
     return found
 
 
@@ -70,7 +66,6 @@ def reference_nats(
     rows: Sequence[Example],
     *,
     batch_size: int,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
     """Negative log-probability of each row's approved answer, in nats per token.
 
@@ -79,7 +74,6 @@ def reference_nats(
         name: The adapter, or ``base``.
         rows: Held-out rows.
         batch_size: Rows scored at once.
-        advance: Called with the number of rows just scored.
     """
     found: list[float] = []
     for start in range(0, len(rows), batch_size):
@@ -87,5 +81,4 @@ def reference_nats(
         ids = [token_ids(generator, row.prompt, row.completion, row.id) for row in batch]
         logs = answer_log_probs(generator, name, ids)
         found += [-log / len(answer) for log, (_, answer) in zip(logs, ids, strict=True)]
-        advance(len(batch))
     return found

@@ -108,6 +108,7 @@ def model_metrics(rows: Rows) -> dict[str, Any]:
         "accuracy_high": high,
         "score": sum(row["score"] for row in rows) / n,
         "top_k_accuracy": sum(looked) / len(looked) if looked else None,
+        "top_k_n": len(looked),
         "reference_nats": sum(nats) / len(nats) if nats else None,
         "valid_json_rate": None
         if all(row["valid_json"] is None for row in rows)

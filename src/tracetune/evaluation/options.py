@@ -44,4 +44,9 @@ class EvaluationOptions(Options):
     top_k: int = Field(
         default=3, ge=1, description="best answers among which the right one is looked for; 1: none"
     )
+    top_k_rows: int = Field(
+        default=96,
+        ge=1,
+        description="rows for which the best answers are searched, spread evenly over the set",
+    )
     gate: GateOptions = GateOptions()
