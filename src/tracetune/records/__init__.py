@@ -1,0 +1,60 @@
+"""The contracts: every row that crosses a stage.
+
+A row says what it is, where it came from and what must never be split from it. Sources write these
+rows, splits and trainers read them, and neither knows the other. The dataset classes validate them
+on save and on load.
+"""
+
+from tracetune.records.answers import (
+    Example,
+    Preference,
+    Rating,
+    make_example,
+    make_preference,
+    make_rating,
+)
+from tracetune.records.base import (
+    Message,
+    Provenance,
+    Record,
+    Row,
+    Split,
+    Text,
+    UtcTime,
+)
+from tracetune.records.conversations import (
+    Trajectory,
+    Turn,
+    make_trajectory,
+)
+from tracetune.records.searches import (
+    CatalogueDocument,
+    SearchQuery,
+    Triplet,
+    make_query,
+    make_triplet,
+)
+
+__all__ = [
+    "CatalogueDocument",
+    "Example",
+    "Message",
+    "Preference",
+    "Provenance",
+    "Rating",
+    "Record",
+    "Row",
+    "SearchQuery",
+    "Split",
+    "Text",
+    "Trajectory",
+    "Triplet",
+    "Turn",
+    "UtcTime",
+    "make_example",
+    "make_preference",
+    "make_query",
+    "make_rating",
+    "make_trajectory",
+    "make_triplet",
+]
