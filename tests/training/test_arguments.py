@@ -6,6 +6,7 @@ import pytest
 
 from tracetune.errors import ConfigurationError
 from tracetune.training import arguments, profiles
+from tracetune.training.options import Method
 
 pytestmark = pytest.mark.training
 
@@ -107,3 +108,20 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_every_profile_holds_arguments_of_the_trainer(profile: str, method: str) -> None:
     assert arguments.trainer_arguments(method, {}, profile)
+
+
+@pytest.mark.parametrize(
+    ("profile", "method", "rows", "epochs"),
+    [
+        ("embedded", "sft", 712, 4),
+        ("embedded", "sft", 176, 17),
+        ("embedded", "sft", 20, 20),
+        ("embedded", "dpo", 20, 2),
+        ("default", "sft", 20, 3),
+    ],
+)
+def test_a_base_that_knows_little_sees_few_rows_more_often(
+    profile: str, method: Method, rows: int, epochs: int
+) -> None:
+    chosen = profiles.choose("", profile)
+    assert profiles.epochs(chosen, method, rows, profiles.settings(chosen, method)) == epochs

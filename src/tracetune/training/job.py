@@ -157,7 +157,7 @@ def build_job(
     """Makes the job of one stage: checks the arguments, hashes the inputs.
 
     Args:
-        method: ``sft`` or ``dpo``.
+        method: ``sft``, ``dpo`` or ``kto``.
         base: The resolved base model; its profile fills what ``stage`` leaves open.
         dataset: Folder with ``train.jsonl`` and perhaps ``validation.jsonl``.
         stage: Parameters of the stage.
@@ -170,7 +170,7 @@ def build_job(
         ConfigurationError: An argument is unknown, of a wrong type, or contradicts ``start_from``.
         DataError: A file is missing.
     """
-    from tracetune.training import arguments
+    from tracetune.training import arguments, profiles
 
     trainer, lora = arguments.stage_arguments(method, stage, base.profile)
     adapter = None
@@ -178,10 +178,14 @@ def build_job(
         lora = _inherited_lora(start_from, arguments.lora_given(stage.lora), base)
         weights = start_from / "adapter_model.safetensors"
         adapter = AdapterRef(path=str(start_from.resolve()), weights_sha256=sha256_file(weights))
+    rows = dataset_ref(dataset)
+    if stage.trainer.get("num_train_epochs") is None:
+        profile, count = profiles.choose("", base.profile), rows.rows[TRAIN_FILE]
+        trainer["num_train_epochs"] = profiles.epochs(profile, method, count, trainer)
     return TrainingJob(
         method=method,
         base=base,
-        dataset=dataset_ref(dataset),
+        dataset=rows,
         start_from=adapter,
         lora=lora,
         trainer=trainer,

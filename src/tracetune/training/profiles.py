@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -30,11 +31,19 @@ _COMMON: dict[str, Any] = {
 
 
 class Profile(BaseModel):
-    """Settings for one base model: trainer arguments per method, and LoRA."""
+    """Settings for one base model: trainer arguments per method, and LoRA.
+
+    Attributes:
+        min_steps: Optimiser steps that SFT needs on this base, whatever the number of rows: a base
+            that knows little has to see few rows more often. 0 for a base that knows enough.
+        max_epochs: Most epochs that this may lead to.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    min_steps: int = 0
+    max_epochs: int = 20
     lora: dict[str, Any]
     sft: dict[str, Any]
     dpo: dict[str, Any]
@@ -49,6 +58,7 @@ def _profile(
     dpo_rate: float | None = None,
     dpo_epochs: int = 3,
     kto_rate: float | None = None,
+    min_steps: int = 0,
     modules: list[str] = ATTENTION,
     **trainer: Any,
 ) -> Profile:
@@ -62,6 +72,7 @@ def _profile(
     preference = {"beta": 0.1, "loss_type": ["sigmoid"]}
     return Profile(
         name=name,
+        min_steps=min_steps,
         lora={**_LORA, "target_modules": modules},
         sft={**common, "learning_rate": rate},
         dpo={
@@ -88,6 +99,7 @@ PROFILES: dict[str, Profile] = {
             "embedded",
             5e-3,
             16,
+            min_steps=180,
             dpo_rate=1e-4,
             kto_rate=5e-3,  # it starts from a base that has not seen the task
             dpo_epochs=2,
@@ -141,3 +153,20 @@ def merge(recommended: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def settings(profile: Profile, method: Method) -> dict[str, Any]:
     """Trainer arguments that ``profile`` recommends for ``method``."""
     return copy.deepcopy(getattr(profile, method))
+
+
+def epochs(profile: Profile, method: Method, rows: int, trainer: dict[str, Any]) -> int | float:
+    """Epochs of a job: those of its arguments, or more if the profile asks for a minimum of steps.
+
+    Args:
+        profile: The profile of the base model.
+        method: The method; only SFT and KTO, which start from the base, have a minimum.
+        rows: Training rows.
+        trainer: Arguments of the trainer; ``num_train_epochs`` comes from the profile.
+    """
+    planned: int | float = trainer["num_train_epochs"]
+    if not profile.min_steps or method not in ("sft", "kto") or not rows:
+        return planned
+    batch = trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"]
+    needed = math.ceil(profile.min_steps / math.ceil(rows / batch))
+    return max(planned, min(needed, profile.max_epochs))
