@@ -129,7 +129,7 @@ def test_batches_are_grouped_by_length_and_other_strategies_are_trls_own(
     grouped, _ = trainer_of(job_of(base, tmp_path / "rows", 9, 3), tmp_path / "work")
     sampler = grouped._get_train_sampler()
     assert isinstance(sampler, LengthGroups)
-    assert sampler.batch == 4
+    assert sampler.batch == 2
     assert isinstance(grouped._get_eval_sampler(grouped.eval_dataset), ByLength)
     plain = job_of(base, tmp_path / "plain", 9, 3, train_sampling_strategy="random")
     trainer, _ = trainer_of(plain, tmp_path / "work")
@@ -171,17 +171,17 @@ def test_groups_hold_little_padding_and_change_between_epochs() -> None:
             for at in range(0, len(order), 4)
         )
 
-    sampler = LengthGroups(lengths, 16, 5)
+    sampler = LengthGroups(lengths, 4, 5)
     order = list(sampler)
     assert padded(order) < 1.15 * sum(lengths)
     assert padded(list(range(400))) > 1.4 * sum(lengths)
     sampler.set_epoch(1)
     again = list(sampler)
-    batches = [{frozenset(o[at : at + 16]) for at in range(0, 400, 16)} for o in (order, again)]
-    assert not batches[0] & batches[1]
-    means = [sum(lengths[i] for i in order[at : at + 16]) / 16 for at in range(0, 400, 16)]
-    assert means != sorted(means)
-    assert means != sorted(means, reverse=True)
+    batches = [{frozenset(o[at : at + 4]) for at in range(0, 400, 4)} for o in (order, again)]
+    assert len(batches[0] & batches[1]) < 5
+    # A step of four batches is as long as any other: short and long ones are mixed.
+    steps = [sum(lengths[i] for i in order[at : at + 16]) / 16 for at in range(0, 400, 16)]
+    assert sum(abs(step - sum(lengths) / 400) for step in steps) / len(steps) < 150
 
 
 @pytest.mark.faults

@@ -1,8 +1,11 @@
-"""Batches of rows of about equal length: less padding, the same rows in every epoch.
+"""Batches of rows of about equal length: less padding, every row once per epoch.
 
-Imported only by a running job, because torch is heavy. The sampler of transformers draws from the
-global random state, which a continued run does not have at the start of its epoch; this one hangs
-on seed and epoch alone, so that a killed run goes on with the batches it would have seen.
+Imported only by a running job, because torch is heavy. The sampler of transformers differs in two
+ways. It draws from the global random state, which a continued run does not have at the start of its
+epoch; this one hangs on seed and epoch alone, so that a killed run goes on with the batches that it
+would have seen. And it makes all rows of an optimiser step equally long, which gives the tokens of
+short rows more weight; here only those that go through the model together are, and a step mixes
+lengths where it accumulates gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ class LengthGroups(Sampler[int]):
 
     Args:
         lengths: Tokens of each row.
-        batch: Rows per optimiser step.
+        batch: Rows that go through the model together (``per_device_train_batch_size``).
         seed: Seed of the job.
     """
 

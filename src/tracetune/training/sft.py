@@ -42,8 +42,8 @@ def _trainer_class() -> Any:
             from tracetune.training.grouping import LengthGroups
 
             rows: Any = self.train_dataset if train_dataset is None else train_dataset
-            batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroups([len(ids) for ids in rows["input_ids"]], batch, self.args.seed)
+            lengths = [len(ids) for ids in rows["input_ids"]]
+            return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
 
         def _get_eval_sampler(self, eval_dataset: Any) -> Any:
             if not self._grouped():
