@@ -170,8 +170,12 @@ def _by_encoder(found: Encoder, texts: list[str], options: RetrievalOptions) -> 
 
 def _by_bm25(texts: list[str]) -> Scorer:
     """BM25 as Lucene does it (k1 1.5, b 0.75), English stop words left out."""
+    import logging
+
     import bm25s
     import numpy as np
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of every step otherwise
 
     def tokens(found: Sequence[str]) -> Any:
         return bm25s.tokenize(list(found), return_ids=False, show_progress=False)

@@ -116,8 +116,12 @@ def slices(metrics: Mapping[str, Any]) -> go.Figure:
     if metrics["status"] != "judged":
         return nothing(title, _why(metrics))
     parts = metrics["slices"]
-    figure = _figure(title, "nDCG@10; * fewer than 10 queries")
-    names = [f"{p['words']}<br>(n={p['n']}){'*' if p['small'] else ''}" for p in parts]
+    figure = _figure(
+        title,
+        "nDCG@10; seen: all wanted documents were positives in training, partly: some, unseen: none; "
+        "* fewer than 10 queries",
+    )
+    names = [f"{p['slice']}<br>(n={p['n']}){'*' if p['small'] else ''}" for p in parts]
     for model in _models(metrics):
         figure.add_bar(
             x=names,

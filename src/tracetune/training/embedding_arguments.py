@@ -26,8 +26,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
     },
 }
-# Two million weights learn with larger steps; chosen on validation rows of the sample.
-SETTINGS["embedded"] = {**SETTINGS["default"], "learning_rate": 5e-4, "num_train_epochs": 6}
+# Two million weights learn with larger steps. Chosen on sessions of the training window of the
+# sample that were set aside for it (docs/embeddings.md); the test window was not looked at.
+SETTINGS["embedded"] = {**SETTINGS["default"], "learning_rate": 5e-4, "num_train_epochs": 10}
 
 LORA: dict[str, Any] = {
     "r": 8,

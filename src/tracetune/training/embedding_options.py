@@ -36,13 +36,13 @@ class EncoderRecipe(Options):
     vocab_size: int = Field(default=4096, ge=300, le=32_768)
     hidden_size: int = Field(default=256, gt=0)
     intermediate_size: int = Field(default=512, gt=0)
-    layers: int = Field(default=2, gt=0)
+    layers: int = Field(default=1, gt=0)
     heads: int = Field(default=4, gt=0)
     max_tokens: int = Field(default=128, ge=8)
     requests: int = Field(default=12_000, gt=0)
-    steps: int = Field(default=250, gt=0)
+    steps: int = Field(default=200, gt=0)
     batch: int = Field(default=64, ge=2)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     threads: int = Field(default=2, gt=0)
 
 

@@ -57,7 +57,7 @@ class EncoderTrainer(SentenceTransformerTrainer):
     """
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(str(folder), create_model_card=False)
 
