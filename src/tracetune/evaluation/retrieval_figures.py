@@ -118,8 +118,8 @@ def slices(metrics: Mapping[str, Any]) -> go.Figure:
     parts = metrics["slices"]
     figure = _figure(
         title,
-        "nDCG@10; seen: all wanted documents were positives in training, partly: some, unseen: none; "
-        "* fewer than 10 queries",
+        "nDCG@10; seen: all wanted documents were positives in training, partly: some, "
+        "unseen: none; * fewer than 10 queries",
     )
     names = [f"{p['slice']}<br>(n={p['n']}){'*' if p['small'] else ''}" for p in parts]
     for model in _models(metrics):
