@@ -118,6 +118,23 @@ def cut_without_length(
     reply(handler, code, headers, content[: len(content) // 2])
 
 
+def die(handler: Handler, code: int, headers: dict[str, str], content: bytes) -> None:
+    """The server dies in the middle of the page: what comes after finds nobody."""
+    handler.server.shutdown()
+    handler.server.server_close()
+    cut(handler, code, headers, content)
+
+
+def afterwards(change: Callable[[], None]) -> Fault:
+    """The answer is whole, and before the next one is asked for the data change."""
+
+    def fault(handler: Handler, code: int, headers: dict[str, str], content: bytes) -> None:
+        change()
+        reply(handler, code, headers, content)
+
+    return fault
+
+
 @contextmanager
 def proxy_for(url: str) -> Iterator[Proxy]:
     """A proxy in front of ``url``."""

@@ -2,21 +2,22 @@
 
 The reading follows ``reference/phoenix.md`` section 4: the project is resolved first, spans come by
 REST in pages over explicit UTC windows, annotations by the ids of every span, and what was read is
-compared with what the server counts.
+compared with what the server counts, once more when everything was read.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tracetune.errors import ConfigurationError, DataError, ServerError
 from tracetune.telemetry import snapshot
+from tracetune.telemetry.phoenix_counts import count_annotations, count_spans, full_hour, gone, iso
 from tracetune.telemetry.phoenix_rows import (
     Row,
     annotation_order,
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-COUNTS = """
-query ($id: ID!, $range: TimeRange!, $scale: TimeBinScale!) {
-  node(id: $id) { ... on Project {
-    spanCountTimeSeries(timeRange: $range, timeBinConfig: {scale: $scale, utcOffsetMinutes: 0}) {
-      data { timestamp totalCount }
-    } } } }
-"""
-"""What the server holds per hour or minute. This count is not cached by the server, unlike
-``recordCount``, and it does not go through the pages that are being checked."""
 
 ATTEMPTS_PER_WINDOW = 3
 
@@ -64,7 +55,15 @@ class _Reading:
     start: datetime
     end: datetime
     span_ids: list[str] = field(default_factory=list)
+    spans_by_hour: Counter[datetime] = field(default_factory=Counter)
+    annotations_before: Counter[tuple[str, str]] = field(default_factory=Counter)
     repaired: int = 0
+
+    def count_spans(
+        self, start: datetime, end: datetime, scale: Literal["HOUR", "MINUTE"] = "HOUR"
+    ) -> list[tuple[datetime, int]]:
+        """Spans per hour or minute as the server counts them at this moment."""
+        return count_spans(self.server, self.project_id, start, end, scale)
 
 
 class PhoenixProject:
@@ -117,8 +116,8 @@ class PhoenixProject:
 
         Raises:
             ConfigurationError: If the project does not exist or the anchor has no time zone.
-            ServerError: If the server is down, refuses, or holds another number of spans than
-                its pages gave.
+            ServerError: If the server is down, refuses, holds another number of spans than its
+                pages gave, or something was deleted there meanwhile.
             DataError: If the project holds no spans in the window.
         """
         server = PhoenixServer(self.url, self._api_key, self._timeout)
@@ -130,8 +129,8 @@ class PhoenixProject:
             total = sum(window.expected for window in windows)
             if not total:
                 raise DataError(
-                    f"project {self.project!r} holds no spans from {_iso(reading.start)} "
-                    f"to {_iso(end)}",
+                    f"project {self.project!r} holds no spans from {iso(reading.start)} "
+                    f"to {iso(end)}",
                     where=server.address,
                     remedy="set telemetry.anchor and telemetry.read_days to a time with spans",
                 )
@@ -183,36 +182,17 @@ class PhoenixProject:
         """Consecutive windows that cover everything and hold about one page each."""
         windows: list[Window] = []
         start, expected = reading.start, 0
-        for moment, count in self._bins(reading, reading.start, reading.end, "HOUR"):
+        for moment, count in reading.count_spans(reading.start, reading.end):
             bins = [(moment, count)]
             if count > self._page_size:
-                end = min(moment + timedelta(hours=1), reading.end)
-                bins = self._bins(reading, max(moment, reading.start), end, "MINUTE")
+                end = min(full_hour(moment) + timedelta(hours=1), reading.end)
+                bins = reading.count_spans(moment, end, "MINUTE")
             for begin, number in bins:
                 if expected and expected + number > self._page_size:
                     windows.append(Window(start, begin, expected))
                     start, expected = begin, 0
                 expected += number
         return [*windows, Window(start, reading.end, expected)]
-
-    def _bins(
-        self, reading: _Reading, start: datetime, end: datetime, scale: str
-    ) -> list[tuple[datetime, int]]:
-        """Spans per hour or minute as the server counts them, in order of time."""
-        data = reading.server.graphql(
-            COUNTS,
-            {
-                "id": reading.project_id,
-                "range": {"start": _iso(start), "end": _iso(end)},
-                "scale": scale,
-            },
-        )
-        points = data["node"]["spanCountTimeSeries"]["data"]
-        counted = (
-            (utc_time(point["timestamp"]), int(point["totalCount"] or 0)) for point in points
-        )
-        # The first bin may begin before the window, of which only a part is counted.
-        return sorted((max(moment, start), count) for moment, count in counted if count)
 
     def _spans(
         self, reading: _Reading, windows: list[Window], progress: Progress, task: TaskID
@@ -223,6 +203,8 @@ class PhoenixProject:
         ):
             reading.repaired += repaired
             reading.span_ids.extend(row["span_id"] for row in rows)
+            hours = (full_hour(row["start_time"]) for row in rows)
+            reading.spans_by_hour.update(max(hour, reading.start) for hour in hours)
             progress.advance(task, len(rows))
             yield rows
         reading.span_ids.sort()
@@ -241,8 +223,8 @@ class PhoenixProject:
                     "limit": self._page_size,
                     "sort": "start_time",
                     "order": "asc",
-                    "start_time": _iso(window.start),
-                    "end_time": _iso(window.end),
+                    "start_time": iso(window.start),
+                    "end_time": iso(window.end),
                 }
                 path = f"/v1/projects/{reading.project_id}/spans"
                 for page, found in reading.server.pages(path, params):
@@ -251,10 +233,10 @@ class PhoenixProject:
             if len(rows) == expected:
                 rows.sort(key=lambda row: (row["start_time"], row["span_id"]))
                 return rows, repaired
-            bins = self._bins(reading, window.start, window.end, "HOUR")
+            bins = reading.count_spans(window.start, window.end)
             expected = sum(count for _, count in bins)
         raise ServerError(
-            f"the pages from {_iso(window.start)} to {_iso(window.end)} held {len(rows)} spans, "
+            f"the pages from {iso(window.start)} to {iso(window.end)} held {len(rows)} spans, "
             f"the server counts {expected}",
             where=reading.server.address,
             remedy="spans still arrive there: set telemetry.anchor to a moment in the past",
@@ -265,6 +247,7 @@ class PhoenixProject:
     ) -> Iterator[list[Row]]:
         """Rows of ``annotations.parquet``: those of every span, notes included."""
         progress.reset(task, description="annotations", total=len(reading.span_ids))
+        reading.annotations_before = count_annotations(reading.server, reading.project_id)
         batches = list(_batches(reading.span_ids, self._page_size))
         path = f"/v1/projects/{reading.project_id}/span_annotations"
 
@@ -342,6 +325,8 @@ class PhoenixProject:
                     future.cancel()
 
     def _fields(self, reading: _Reading) -> dict[str, Any]:
+        """What the manifest says, after a last look at the server."""
+        self._check_nothing_gone(reading)
         return {
             "project": self.project,
             "window": {"start": reading.start, "end": reading.end},
@@ -349,6 +334,23 @@ class PhoenixProject:
             "repaired_surrogates": reading.repaired,
             "server": {"version": reading.server.version, "host": reading.server.host},
         }
+
+    def _check_nothing_gone(self, reading: _Reading) -> None:
+        """Stops if something was deleted meanwhile: rows read before and after do not fit together.
+
+        A span would stand in the snapshot without its verdicts, or a verdict without the one that
+        contradicts it. What arrived meanwhile does no harm.
+        """
+        spans = gone(reading.spans_by_hour, dict(reading.count_spans(reading.start, reading.end)))
+        now = count_annotations(reading.server, reading.project_id)
+        annotations = gone(reading.annotations_before, now)
+        if spans or annotations:
+            raise ServerError(
+                f"{spans} spans and {annotations} annotations were deleted on the server while it "
+                "was read; nothing of this reading is kept",
+                where=reading.server.address,
+                remedy="run again when nothing is being deleted there",
+            )
 
 
 def _progress() -> Progress:
@@ -366,10 +368,6 @@ def _progress() -> Progress:
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _moment(text: str) -> datetime:
