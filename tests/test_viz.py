@@ -58,10 +58,11 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
-def test_graph_has_nodes_layers_and_stages(viz):
-    graph = get(f"{viz}/api/pipelines/dpo")
+@pytest.mark.parametrize("pipeline", ["dpo", "sft", "auto", "multi_turn", "embedding"])
+def test_graph_has_nodes_layers_and_stages(viz, pipeline):
+    graph = get(f"{viz}/api/pipelines/{pipeline}")
     names = {node["name"] for node in graph["nodes"]}
-    for expected in ("write_rows", "split_rows", "predict", "judge", "release"):
+    for expected in ("read_telemetry", "split", "train", "judge", "release"):
         assert any(expected in name for name in names), expected
     assert graph["layers"] == [
         "raw",
@@ -74,9 +75,10 @@ def test_graph_has_nodes_layers_and_stages(viz):
         "reporting",
     ]
     stages = {node["name"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
-    assert {"dpo.telemetry", "dpo.sft", "dpo.dpo", "dpo.judgement", "dpo.release"} <= {
-        node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"
-    }, stages
+    for stage in ("telemetry", "prepare", "judgement", "release"):
+        assert f"{pipeline}.{stage}" in {
+            node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"
+        }, stages
 
 
 @pytest.mark.parametrize(

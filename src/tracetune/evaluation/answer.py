@@ -34,10 +34,9 @@ def answer_once(folder: Path, text: str, *, use_adapter: bool = True) -> str:
     base = BaseModelRef.model_validate(settings["base"])
     verify(base)
     generator = load_generator(base.path, {"released": folder})
-    prompt = [
-        Message(role="system", content=settings["instruction"]),
-        Message(role="user", content=text),
-    ]
+    instruction = settings["instruction"]
+    prompt = [Message(role="system", content=instruction)] if instruction else []
+    prompt.append(Message(role="user", content=text))
     [answer] = generator.answers(
         "released" if use_adapter else BASE,
         [prompt],

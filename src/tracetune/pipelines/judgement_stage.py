@@ -1,8 +1,7 @@
-"""The judgement stage: candidates, their answers, metrics, gate, figures, report, release."""
+"""The judgement stage: candidates, their answers, metrics, gate, figures, report."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.outputs import OutputSpec
 from tracetune.pipelines.namespaces import shared
+from tracetune.pipelines.release_stage import release_stage
 from tracetune.records import Example, Preference
 from tracetune.runs import read_status
 from tracetune.splits import SplitManifest, verify
@@ -241,42 +241,6 @@ def _of(what: str, stages: dict[str, Document]) -> dict[str, Document]:
     }
 
 
-def release(
-    candidates: Document,
-    base: Document,
-    splits: Document,
-    gate: Document,
-    evaluation: EvaluationOptions,
-    work: Path,
-) -> Path:
-    """The judged adapter with what serving needs: base, instruction, and the verdict of the gate.
-
-    It is released whatever the gate says: the verdict travels with it, and the registry reads it.
-    """
-    from tracetune.files import atomic_folder, write_json
-    from tracetune.runs import write_skipped
-
-    folder = work / "adapter"
-    if candidates["judged"] is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return write_skipped(folder, candidates["reason"])
-    with atomic_folder(folder) as temporary:
-        adapter = candidates["adapters"][candidates["judged"]]
-        shutil.copytree(adapter, temporary, dirs_exist_ok=True)
-        write_json(temporary / "gate.json", gate)
-        write_json(
-            temporary / "serving.json",
-            {
-                "base": base,
-                "instruction": candidates["instruction"],
-                "output": candidates["output"],
-                "max_new_tokens": evaluation.max_new_tokens,
-                "trained_until": splits["test_start"],
-            },
-        )
-    return folder
-
-
 def judgement_stage(
     pipeline: str,
     stages: Sequence[str],
@@ -294,10 +258,21 @@ def judgement_stage(
         collect: Says by what rule answers are judged.
     """
     tests = ["test", "test_pairs"] if "dpo" in stages else ["test"]
-    of_stages = [f"{stage}_{what}" for what in ("adapter", "plan", "preflight") for stage in stages]
-    nodes = Pipeline(
+    of_stages = {
+        f"{stage}_{what}": f"{pipeline}.{stage}.{what}"
+        for what in ("adapter", "plan", "preflight")
+        for stage in stages
+    }
+    # Not in the namespace of the stage: release reads the candidates too, and kedro-viz would draw
+    # a way back from the judgement's inputs.
+    collected = Pipeline(
+        [_collect_node(collect, stages)],
+        namespace=pipeline,
+        inputs={k: v for k, v in of_stages.items() if not k.endswith("preflight")},
+        parameters={"telemetry"},
+    )
+    judged = Pipeline(
         [
-            _collect_node(collect, stages),
             _predict_node([*rows, *tests]),
             Node(
                 judge_adapter,
@@ -317,33 +292,19 @@ def judgement_stage(
         ],
         namespace=f"{pipeline}.judgement",
         inputs={
-            **shared(pipeline, *tests, *rows, "splits", "base", "previous", "funnel"),
+            **shared(pipeline, *tests, *rows, "splits", "base", "candidates", "funnel"),
             **shared(pipeline, "snapshot", "privacy", "decision"),
-            **{name: f"{pipeline}.{name.replace('_', '.', 1)}" for name in of_stages},
+            **{k: v for k, v in of_stages.items() if not k.endswith("adapter")},
             "train": f"{pipeline}.sft.train",
         },
         outputs=shared(
             pipeline,
-            *("candidates", "predictions", "rewards", "metrics", "gate", "report", "summary"),
+            *("predictions", "rewards", "metrics", "gate", "report", "summary"),
             *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"telemetry", "evaluation", "tenant", "name"},
+        parameters={"evaluation", "tenant", "name"},
     )
-    released = Pipeline(
-        [
-            Node(
-                release,
-                inputs=["candidates", "base", "splits", "gate", "params:evaluation", "work"],
-                outputs="adapter",
-                name="release",
-                tags="release",
-            )
-        ],
-        namespace=f"{pipeline}.release",
-        inputs=shared(pipeline, "candidates", "base", "splits", "gate"),
-        parameters={"evaluation"},
-    )
-    return nodes + released
+    return collected + judged + release_stage(pipeline)
 
 
 def _collect_node(collect: Callable[..., Document], stages: Sequence[str]) -> Node:

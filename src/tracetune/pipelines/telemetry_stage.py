@@ -5,6 +5,7 @@ Tables before the rows hold ids, keys and verdicts only; text is joined and reda
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
@@ -88,7 +89,9 @@ def write_rows(
     telemetry: TelemetryOptions,
     privacy: PrivacyOptions,
     tenant: str,
-) -> tuple[list[Example], list[Preference], list[Rating], dict[str, Any], dict[str, Any]]:
+) -> tuple[
+    Sequence[Example], Sequence[Preference], Sequence[Rating], dict[str, Any], dict[str, Any]
+]:
     """Joins text to the units, decides, redacts, de-duplicates.
 
     Returns:

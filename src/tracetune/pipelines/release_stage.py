@@ -1,0 +1,72 @@
+"""The release stage: the judged adapter with what serving needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from tracetune.evaluation.options import EvaluationOptions
+from tracetune.pipelines.namespaces import shared
+
+Document = dict[str, Any]
+
+
+def release(
+    candidates: Document,
+    base: Document,
+    splits: Document,
+    gate: Document,
+    evaluation: EvaluationOptions,
+    work: Path,
+) -> Path:
+    """The judged adapter with what serving needs: base, instruction, and the verdict of the gate.
+
+    It is released whatever the gate says: the verdict travels with it, and the registry reads it.
+    """
+    from tracetune.files import atomic_folder, write_json
+    from tracetune.runs import write_skipped
+
+    folder = work / "adapter"
+    if candidates["judged"] is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_skipped(folder, candidates["reason"])
+    with atomic_folder(folder) as temporary:
+        adapter = candidates["adapters"][candidates["judged"]]
+        shutil.copytree(adapter, temporary, dirs_exist_ok=True)
+        write_json(temporary / "gate.json", gate)
+        write_json(
+            temporary / "serving.json",
+            {
+                "base": base,
+                "instruction": candidates["instruction"],
+                "output": candidates["output"],
+                "max_new_tokens": evaluation.max_new_tokens,
+                "trained_until": splits["test_start"],
+            },
+        )
+    return folder
+
+
+def release_stage(pipeline: str) -> Pipeline:
+    """Candidates and verdict → ``<pipeline>.release.adapter``.
+
+    Args:
+        pipeline: Name of the pipeline.
+    """
+    return Pipeline(
+        [
+            Node(
+                release,
+                inputs=["candidates", "base", "splits", "gate", "params:evaluation", "work"],
+                outputs="adapter",
+                name="release",
+                tags="release",
+            )
+        ],
+        namespace=f"{pipeline}.release",
+        inputs=shared(pipeline, "candidates", "base", "splits", "gate"),
+        parameters={"evaluation"},
+    )
