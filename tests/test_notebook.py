@@ -1,4 +1,4 @@
-"""The notebook runs from start to end inside a Kedro session."""
+"""The notebooks run from start to end inside Kedro sessions."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ import json
 import subprocess
 import sys
 
-from tests.project import Project
+import pytest
+
+from tests.project import ROOT, Project
 
 
-def test_notebook_runs_and_shows_pictures(finished: Project):
-    target = finished.path / "executed.ipynb"
+@pytest.mark.parametrize(
+    ("notebook", "place", "pictures", "words"),
+    [
+        # The run it looks at is there already; the other one makes runs of its own.
+        ("01_telemetry_to_adapter", "finished", 5, ["expected_loss"]),
+        ("02_methods", "project", 2, ["dry run: nothing is trained", "insufficient", "turn 2"]),
+    ],
+)
+def test_notebook_runs_and_shows_pictures(
+    request: pytest.FixtureRequest, notebook: str, place: str, pictures: int, words: list[str]
+):
+    project: Project = request.getfixturevalue(place)
+    target = project.path / "executed.ipynb"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"),
-            *("--output", str(target), "notebooks/01_telemetry_to_adapter.ipynb"),
+            *("--output", str(target), f"notebooks/{notebook}.ipynb"),
         ],
-        cwd=finished.path,
-        env={**finished.environment(), "KEDRO_ENV": "test"},
+        cwd=project.path,
+        env={**project.environment(), "KEDRO_ENV": "test"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -25,7 +38,16 @@ def test_notebook_runs_and_shows_pictures(finished: Project):
     assert done.returncode == 0, done.stderr[-3000:]
     cells = json.loads(target.read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    pictures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
-    assert len(pictures) >= 5
+    drawn = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(drawn) >= pictures
     assert not [output for output in outputs if output["output_type"] == "error"]
-    assert "expected_loss" in json.dumps(outputs), "the invariants of step 0 are not shown"
+    shown = json.dumps(outputs)
+    for word in words:
+        assert word in shown, f"{word!r} is not shown"
+
+
+@pytest.mark.parametrize("notebook", ["01_telemetry_to_adapter", "02_methods"])
+def test_notebook_is_kept_without_outputs(notebook: str):
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]]
