@@ -155,6 +155,15 @@ def test_the_check_names_kind_and_place_and_never_the_text() -> None:
     assert redactor.report().left == {"EMAIL": 1}
 
 
+def test_the_check_trusts_only_the_text_that_redaction_gave() -> None:
+    redactor = Redactor(PrivacyOptions())
+    clean, hit = redactor.text("ask jane@example.com or me")
+    assert hit
+    redactor.check(clean, where="span 12")
+    with pytest.raises(DataError):
+        redactor.check(clean + " jane@example.com", where="span 12")
+
+
 @pytest.mark.parametrize(
     "identifier",
     ["s1", "session-0001", "demo:s-42", "550e8400-e29b-41d4-a716-446655440000", "ab" * 16],

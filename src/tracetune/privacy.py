@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tracetune.errors import DataError
-from tracetune.privacy_patterns import Finding, detect
+from tracetune.privacy_patterns import Finding, detect, is_suspicious
 
 PLAIN_ID = (
     r"^(?:(?:[a-z]{1,16}[-_:])?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -120,6 +120,8 @@ def redact_counted(text: str) -> tuple[str, Counter[str]]:
         DataError: If ten rounds do not clear the text, which would be a fault of the patterns.
     """
     counts: Counter[str] = Counter()
+    if not is_suspicious(text):
+        return text, counts
     for _ in range(_MAX_ROUNDS):
         findings = find(text)
         if not findings:
@@ -162,6 +164,8 @@ def _walk(value: Any, key: str, counts: Counter[str]) -> Any:
 
 
 def _redact_into(text: str, counts: Counter[str]) -> str:
+    if not is_suspicious(text):
+        return text
     clean, found = redact_counted(text)
     counts.update(found)
     return clean
@@ -171,6 +175,8 @@ def _redact_value(text: str, key: str, counts: Counter[str]) -> str:
     if not key:
         return text
     prefix = f"{key}: "
+    if not is_suspicious(prefix + text):
+        return text
     clean, found = redact_counted(prefix + text)
     if not found or not clean.startswith(prefix):
         return text
@@ -198,10 +204,12 @@ class Redactor:
         self._found: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
         self._dropped = 0
+        self._searched = ""
 
     def text(self, text: str) -> tuple[str, bool]:
         """The redacted text, and whether anything was found."""
         clean, counts = redact_counted(text)
+        self._searched = clean
         return clean, self._count(counts)
 
     def json(self, value: Any) -> tuple[Any, bool]:
@@ -222,9 +230,14 @@ class Redactor:
     def check(self, value: Any, *, where: str) -> None:
         """Searches a text or JSON value as it is about to be written.
 
+        The very text that :meth:`text` gave last is not searched anew: redaction ends with a
+        search of it that found nothing.
+
         Raises:
             DataError: If anything is left; the message says kind and place, never the text.
         """
+        if value is self._searched:
+            return
         left = count_in_json(value)
         if left:
             self._left.update(left)

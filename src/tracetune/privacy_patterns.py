@@ -93,9 +93,14 @@ _PHONE_US = re.compile(
 _PHONE_LOOSE = re.compile(rf"{_FRESH}\(?\d(?:[ ().\-/]{{0,2}}\d){{6,14}}(?!\d)")
 
 
+def is_suspicious(text: str) -> bool:
+    """The cheap test: False if no detector can find anything in ``text``."""
+    return _ANYTHING.search(text) is not None
+
+
 def detect(text: str) -> Iterator[Finding]:
     """Everything any detector finds in ``text``; findings may overlap."""
-    if not _ANYTHING.search(text):
+    if not is_suspicious(text):
         return
     for detector in (_find_patterns, _find_named, _find_loose_tokens):
         yield from detector(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from tests.telemetry.builders import ANCHOR, TEST, TRAIN, Note, Span, rows_of
 from tracetune.errors import DataError
 from tracetune.files import canonical_json
 from tracetune.privacy import PrivacyOptions
+from tracetune.telemetry import rows as rows_module
 from tracetune.telemetry.funnel import Funnel, PairCounts, make_funnel
 from tracetune.telemetry.options import TelemetryOptions
 
@@ -199,6 +201,30 @@ def test_a_span_that_stands_twice_is_an_error() -> None:
         rows_of(twice)
 
 
+def test_rows_do_not_depend_on_how_many_spans_are_joined_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = [TRAIN, TRAIN, TRAIN + timedelta(hours=1), TEST, TEST, TEST + timedelta(hours=1)]
+    spans = [Span([Note(), Note()], f"ask {n}", start=time) for n, time in enumerate(moments)]
+    whole = rows_of(spans)
+    for size in (1, 2, 4, 6):
+        monkeypatch.setattr(rows_module, "_SLICE", size)
+        assert rows_of(spans).examples == whole.examples
+    assert len(whole.examples) == len(spans)
+
+
+def test_rows_are_made_anew_and_equal_each_time() -> None:
+    corrected = Note("rejected", metadata={"corrected_output": {"agent": "refunds"}})
+    rows = rows_of([Span([Note()], "one"), Span([corrected], "two"), Span([Note()], "three")])
+    for made in (rows.examples, rows.preferences, rows.ratings):
+        assert made == list(made) == [made[n] for n in range(len(made))] == made[:]
+        assert made[0] is not made[0]
+        assert pickle.loads(pickle.dumps(made)) == made
+    assert rows.examples != rows.examples[:2]
+    assert rows.examples != "one"
+    assert rows.examples[-1].prompt[-1].content == "three"
+
+
 def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
     with pytest.raises(DataError, match="report this"):
         make_funnel(
@@ -206,6 +232,7 @@ def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
             drops={"malformed": 1},
             examples=1,
             pairs=PairCounts(candidates=0, duplicate=0, rows=0),
+            ratings={},
             by_target_source={"own": 1},
             by_window={"examples": {"train": 1}, "pairs": {}},
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar, overload
 
 from tracetune.files import canonical_json
 from tracetune.records import (
@@ -15,6 +16,7 @@ from tracetune.records import (
     Message,
     Preference,
     Rating,
+    Record,
     make_example,
     make_preference,
     make_rating,
@@ -22,6 +24,8 @@ from tracetune.records import (
 from tracetune.telemetry.rules import parse_json
 
 SOURCE = "phoenix"
+_Item = TypeVar("_Item")
+_Row = TypeVar("_Row", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +51,74 @@ class Candidate:
     key: bytes
 
 
-def as_json(text: str) -> Any:
-    """The JSON value of a text, or the text itself if it is none."""
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it will be written.
+
+    Attributes:
+        text: What is taught.
+        value: Its JSON value, or the text itself if it is none.
+        canonical: The form in which two are compared: objects with sorted keys.
+    """
+
+    text: str
+    value: Any
+    canonical: str
+
+    @classmethod
+    def read(cls, text: str) -> Answer:
+        """The answer in a text."""
+        try:
+            value = parse_json(text)
+        except ValueError:
+            value = text
+        return cls(text, value, canonical_json(value) if isinstance(value, dict) else text)
 
 
-def canonical(text: str) -> str:
-    """An answer in the form in which two are compared: objects with sorted keys."""
-    value = as_json(text)
-    return canonical_json(value) if isinstance(value, dict) else text
+class Made(Sequence[_Row], Generic[_Item, _Row]):
+    """Rows that are made each time they are asked for; memory holds only what they are made of."""
+
+    def __init__(self, items: Sequence[_Item], make: Callable[[_Item], _Row]) -> None:
+        """Keeps ``items``; ``make`` gives the row of one of them."""
+        self._items = items
+        self._make = make
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> _Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Row]: ...
+    def __getitem__(self, index: int | slice) -> _Row | list[_Row]:
+        """One row, or a list of some."""
+        if isinstance(index, slice):
+            return [self._make(item) for item in self._items[index]]
+        return self._make(self._items[index])
+
+    def __iter__(self) -> Iterator[_Row]:
+        """All rows in their order."""
+        return map(self._make, self._items)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to any sequence of equal rows."""
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-def candidate_of(origin: Origin, prompt: str, *answers: str) -> Candidate:
+def candidate_of(origin: Origin, prompt: str, *answers: Answer) -> Candidate:
     """A candidate with the key of its content."""
-    content = canonical_json([prompt, *map(canonical, answers)])
-    key = hashlib.sha256(content.encode("utf-8")).digest()
-    return Candidate(origin, prompt, answers, key)
+    digest = hashlib.sha256()
+    for text in (prompt, *(answer.canonical for answer in answers)):
+        content = text.encode("utf-8")
+        # With its length first, so that no two lists of texts run together to the same bytes.
+        digest.update(b"%d:" % len(content))
+        digest.update(content)
+    return Candidate(origin, prompt, tuple(answer.text for answer in answers), digest.digest())
 
 
 def deduplicate(candidates: list[Candidate]) -> list[Candidate]:
@@ -85,7 +138,7 @@ def contradictions(good: Sequence[Candidate], bad: Sequence[Candidate]) -> set[b
 
 def ratings(
     good: Sequence[Candidate], bad: Sequence[Candidate], instruction: Message, tenant: str
-) -> tuple[list[Rating], Counter[str]]:
+) -> tuple[Sequence[Rating], Counter[str]]:
     """Answers that were good or bad, each (prompt, answer) once; contradictions leave.
 
     Args:
@@ -109,17 +162,18 @@ def ratings(
         if candidate.key not in both
     ]
     kept.sort(key=lambda item: (item[0].origin.start_time, item[0].origin.span_id, item[1]))
-    rows = [
-        make_rating(
-            completion=_answer(candidate.answers[0]),
-            good=verdict,
-            **_shared(candidate, instruction, tenant),
-        )
-        for candidate, verdict in kept
-    ]
     counts = Counter({"good": 0, "bad": 0, "contradictory": len(both)})
-    counts.update("good" if row.good else "bad" for row in rows)
-    return rows, counts
+    counts.update("good" if verdict else "bad" for _, verdict in kept)
+    return Made(kept, partial(_rating, instruction=instruction, tenant=tenant)), counts
+
+
+def _rating(item: tuple[Candidate, bool], instruction: Message, tenant: str) -> Rating:
+    candidate, verdict = item
+    return make_rating(
+        completion=_answer(candidate.answers[0]),
+        good=verdict,
+        **_shared(candidate, instruction, tenant),
+    )
 
 
 def _shared(candidate: Candidate, instruction: Message, tenant: str) -> dict[str, Any]:
@@ -151,15 +205,27 @@ def _answer(text: str) -> list[Message]:
     return [Message(role="assistant", content=text)]
 
 
-def example(candidate: Candidate, instruction: Message, tenant: str) -> Example:
-    """The SFT row of a candidate."""
+def examples(
+    candidates: Sequence[Candidate], instruction: Message, tenant: str
+) -> Sequence[Example]:
+    """The SFT rows of candidates."""
+    return Made(candidates, partial(_example, instruction=instruction, tenant=tenant))
+
+
+def _example(candidate: Candidate, instruction: Message, tenant: str) -> Example:
     return make_example(
         completion=_answer(candidate.answers[0]), **_shared(candidate, instruction, tenant)
     )
 
 
-def preference(candidate: Candidate, instruction: Message, tenant: str) -> Preference:
-    """The pair of a candidate."""
+def preferences(
+    candidates: Sequence[Candidate], instruction: Message, tenant: str
+) -> Sequence[Preference]:
+    """The pairs of candidates."""
+    return Made(candidates, partial(_preference, instruction=instruction, tenant=tenant))
+
+
+def _preference(candidate: Candidate, instruction: Message, tenant: str) -> Preference:
     chosen, rejected = candidate.answers
     return make_preference(
         chosen=_answer(chosen),

@@ -1,7 +1,8 @@
 """The one place where text meets verdicts: join, decide, redact, write rows.
 
 Everything before works on keys, everything after sees redacted text only. The join is streamed in
-Arrow batches sorted by (start time, span id); memory holds the rows that are made, never the spans.
+Arrow batches sorted by (start time, span id); memory holds what rows are made of, never the spans,
+and a row is made when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from tracetune.outputs import read_target
 from tracetune.privacy import PrivacyOptions, PrivacyReport, Redactor
 from tracetune.records import Example, Message, Preference, Rating
 from tracetune.telemetry import candidates
-from tracetune.telemetry.candidates import Candidate, Origin, as_json, candidate_of
+from tracetune.telemetry.candidates import Answer, Candidate, Origin, candidate_of
 from tracetune.telemetry.funnel import Funnel, PairCounts, make_funnel
 from tracetune.telemetry.options import TelemetryOptions
 from tracetune.telemetry.rules import (
@@ -29,7 +30,7 @@ from tracetune.telemetry.rules import (
     decide,
     parse_json,
 )
-from tracetune.telemetry.tables import count_drops, safe_id
+from tracetune.telemetry.tables import _moment, count_drops, safe_id
 
 if TYPE_CHECKING:
     from ibis.expr.types import Table
@@ -37,14 +38,16 @@ else:
     Table = Any
 
 _BATCH = 1_000
+_SLICE = 100_000
+"""Units whose texts are joined and sorted at a time."""
 
 
 class Rows(NamedTuple):
-    """What :func:`write_rows` gives."""
+    """What :func:`write_rows` gives; the rows are made anew each time they are asked for."""
 
-    examples: list[Example]
-    preferences: list[Preference]
-    ratings: list[Rating]
+    examples: Sequence[Example]
+    preferences: Sequence[Preference]
+    ratings: Sequence[Rating]
     funnel: Funnel
     privacy: PrivacyReport
 
@@ -103,21 +106,25 @@ def write_rows(
     )
     report = writer.redactor.report()
     del writer
-    examples = [candidates.example(item, instruction, tenant) for item in kept_answers]
-    preferences = [candidates.preference(item, instruction, tenant) for item in kept_pairs]
     funnel = make_funnel(
         read=read,
         drops=drops,
-        examples=len(examples),
+        examples=len(kept_answers),
         pairs=counts,
         ratings=rated,
-        by_target_source=Counter(row.tags["target_source"] for row in examples),
+        by_target_source=Counter(item.origin.target_source for item in kept_answers),
         by_window={
-            "examples": Counter(row.tags["window"] for row in examples),
-            "pairs": Counter(row.tags["window"] for row in preferences),
+            "examples": Counter(item.origin.window for item in kept_answers),
+            "pairs": Counter(item.origin.window for item in kept_pairs),
         },
     )
-    return Rows(examples, preferences, ratings, funnel, report)
+    return Rows(
+        candidates.examples(kept_answers, instruction, tenant),
+        candidates.preferences(kept_pairs, instruction, tenant),
+        ratings,
+        funnel,
+        report,
+    )
 
 
 def _key_drops(units: Table) -> Counter[str]:
@@ -131,6 +138,23 @@ def _key_drops(units: Table) -> Counter[str]:
             )
         drops[row["drop"] or ""] = row["spans"]
     return drops
+
+
+def _slices(units: Table) -> list[tuple[datetime | None, datetime | None]]:
+    """Half-open stretches of time, in order, with about as many units each as are joined at once.
+
+    The engine sorts texts in memory; of ten million spans they would take gigabytes.
+    """
+    remaining = units.filter(units["drop"].isnull()).select("start_time")
+    times = remaining.order_by("start_time").to_pyarrow()["start_time"]
+    cuts = dict.fromkeys(times[n].as_py() for n in range(_SLICE, len(times), _SLICE))
+    return list(itertools.pairwise([None, *cuts, None]))
+
+
+def _within(table: Table, start: datetime | None, end: datetime | None) -> Table:
+    if start is not None:
+        table = table.filter(table.start_time >= _moment(start))
+    return table if end is None else table.filter(table.start_time < _moment(end))
 
 
 def _joined(units: Table, verdicts: Table, spans: Table, annotations: Table) -> Table:
@@ -164,27 +188,37 @@ def _annotated_spans(
 ) -> Iterator[tuple[dict[str, Any], AnnotatedSpan]]:
     """Every unit with its values and approval annotations, in the order (start time, span id)."""
     last: tuple[datetime, str] | None = None
-    table = _joined(units, verdicts, spans, annotations)
-    with table.to_pyarrow_batches(chunk_size=_BATCH) as batches:
-        rows = (row for batch in batches for row in batch.to_pylist())
-        for key, group in itertools.groupby(rows, lambda r: (r["start_time"], r["span_id"])):
-            if last is not None and key <= last:
-                raise DataError(
-                    f"span {key[1]} came after span {last[1]}, although it was sorted before it",
-                    where="joined telemetry",
-                    remedy="report the versions of ibis and duckdb; pin those in constraints.txt",
-                )
-            last = key
-            members = list(group)
-            yield (
-                members[0],
-                AnnotatedSpan(
-                    status_code=members[0]["status_code"],
-                    prompt=_value(members[0]["input_json"]),
-                    output=_value(members[0]["output_json"]),
-                    annotations=tuple(_annotation(member) for member in members),
-                ),
+    rows = _joined_rows(units, verdicts, spans, annotations)
+    for key, group in itertools.groupby(rows, lambda r: (r["start_time"], r["span_id"])):
+        if last is not None and key <= last:
+            raise DataError(
+                f"span {key[1]} came after span {last[1]}, although it was sorted before it",
+                where="joined telemetry",
+                remedy="report the versions of ibis and duckdb; pin those in constraints.txt",
             )
+        last = key
+        members = list(group)
+        yield (
+            members[0],
+            AnnotatedSpan(
+                status_code=members[0]["status_code"],
+                prompt=_value(members[0]["input_json"]),
+                output=_value(members[0]["output_json"]),
+                annotations=tuple(_annotation(member) for member in members),
+            ),
+        )
+
+
+def _joined_rows(
+    units: Table, verdicts: Table, spans: Table, annotations: Table
+) -> Iterator[dict[str, Any]]:
+    for start, end in _slices(units):
+        table = _joined(
+            _within(units, start, end), verdicts, _within(spans, start, end), annotations
+        )
+        with table.to_pyarrow_batches(chunk_size=_BATCH) as batches:
+            for batch in batches:
+                yield from batch.to_pylist()
 
 
 def _value(text: str | None) -> Any:
@@ -231,13 +265,13 @@ class _Writer:
         hit |= hits
         rejected = []
         for pair in decision.pairs:
-            text, hits = _redacted(pair.rejected, order, self.redactor)
+            worse, hits = _redacted(pair.rejected, order, self.redactor)
             hit |= hits
-            rejected.append(text)
+            rejected.append(worse)
         if hit and self.redactor.options.policy == "drop":
             self.redactor.drop()
             return decision.drop or "private"
-        if any(candidates.canonical(text) == candidates.canonical(answer) for text in rejected):
+        if any(worse.canonical == answer.canonical for worse in rejected):
             return "identical_pair"  # they differed only in what was redacted
 
         origin = self._origin(keys, answer, decision)
@@ -246,13 +280,13 @@ class _Writer:
             self.bad.append(candidate_of(origin, prompt, answer))
             return decision.drop
         self.answers.append(candidate_of(origin, prompt, answer))
-        for text in rejected:
-            self.pairs.append(candidate_of(origin, prompt, answer, text))
-            self.bad.append(candidate_of(origin, prompt, text))
+        for worse in rejected:
+            self.pairs.append(candidate_of(origin, prompt, answer, worse))
+            self.bad.append(candidate_of(origin, prompt, worse))
         return None
 
-    def _origin(self, keys: dict[str, Any], answer: str, decision: Decision) -> Origin:
-        target = read_target(as_json(answer), self.options.output)
+    def _origin(self, keys: dict[str, Any], answer: Answer, decision: Decision) -> Origin:
+        target = read_target(answer.value, self.options.output)
         if target is None:
             raise DataError(
                 "the redacted output is no valid output any more",
@@ -270,21 +304,23 @@ class _Writer:
         )
 
 
-def _redacted(output: Output | str, order: list[str], redactor: Redactor) -> tuple[str, bool]:
+def _redacted(output: Output | str, order: list[str], redactor: Redactor) -> tuple[Answer, bool]:
     """An output as the text that is taught: compact JSON with the keys in ``order``."""
     if isinstance(output, str):
-        return redactor.text(output)
+        text, hit = redactor.text(output)
+        return Answer.read(text), hit
     ranks = {name: rank for rank, name in enumerate(order)}
     names = sorted(output.value, key=lambda name: (ranks.get(name, len(order)), name))
     value, hit = redactor.json({name: output.value[name] for name in names})
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False), hit
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Answer.read(text), hit
 
 
 def _check_private(
-    redactor: Redactor, origin: Origin, prompt: str, answer: str, rejected: Iterable[str]
+    redactor: Redactor, origin: Origin, prompt: str, answer: Answer, rejected: Iterable[Answer]
 ) -> None:
     """The second look: at the text as it will be written."""
     where = f"span {origin.span_id}"
     redactor.check(prompt, where=where)
-    for text in (answer, *rejected):
-        redactor.check(as_json(text), where=where)
+    for written in (answer, *rejected):
+        redactor.check(written.value, where=where)

@@ -28,6 +28,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_DEPTH = 64
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:30]} does not fit a float")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """One approval annotation, with its verdict as :mod:`~tracetune.telemetry.tables` read it."""
@@ -121,18 +135,8 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: If it is no JSON, holds NaN or infinity, or is nested deeper than 64 levels.
     """
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON")
-
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"{number[:30]} does not fit a float")
-        return value
-
     try:
-        return _clean(json.loads(text, parse_constant=refuse, parse_float=finite))
+        return _clean(_DECODER.decode(text))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -141,7 +145,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
         return [_clean(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
@@ -159,13 +163,17 @@ def parse_output(raw: Any, options: TelemetryOptions) -> Output | None:
     Returns:
         None if it is anything else, or longer than ``max_chars``.
     """
-    raw = present(raw)
+    return _read_output(present(raw), options, options.max_chars)
+
+
+def _read_output(raw: Any, options: TelemetryOptions, limit: int) -> Output | None:
     try:
-        if isinstance(raw, str) and len(raw) <= options.max_chars:
+        # Most texts are what people wrote, and no object.
+        if isinstance(raw, str) and len(raw) <= limit and raw.lstrip().startswith("{"):
             raw = parse_json(raw)
         elif isinstance(raw, Mapping):
             raw = _clean(raw)
-            if len(canonical_json(raw)) > options.max_chars:
+            if len(canonical_json(raw)) > limit:
                 return None
     except ValueError:
         return None
@@ -184,15 +192,16 @@ def recency(annotation: Annotation) -> tuple[datetime, str]:
     return annotation.updated_at or datetime.min.replace(tzinfo=UTC), annotation.annotation_id
 
 
-def _check_shape(span: AnnotatedSpan, options: TelemetryOptions) -> str | None:
+def _check_shape(span: AnnotatedSpan, options: TelemetryOptions) -> Output | str:
+    """The span's own output, or the reason why the span cannot be used."""
     prompt, output = present(span.prompt), present(span.output)
     if (present(span.status_code) or "").strip().upper() == "ERROR":
         return "malformed"
     if not isinstance(prompt, str) or not isinstance(output, str):
         return "malformed"
     # An output too long to be used is still read here: a long text that is no JSON is malformed.
-    unlimited = options.model_copy(update={"max_chars": max(len(output), options.max_chars)})
-    if parse_output(output, unlimited) is None:
+    own = _read_output(output, options, limit=len(output))
+    if own is None:
         return "malformed"
     if max(len(prompt), len(output)) > options.max_chars:
         return "too_long"
@@ -200,7 +209,7 @@ def _check_shape(span: AnnotatedSpan, options: TelemetryOptions) -> str | None:
         return "not_human"
     if not any(annotation.decides for annotation in span.annotations):
         return "no_verdict"
-    return None
+    return own
 
 
 def _correction(
@@ -257,12 +266,10 @@ def decide(span: AnnotatedSpan, options: TelemetryOptions) -> Decision:
     Returns:
         A decision with a drop reason, or with an answer and up to one pair per rejected text.
     """
-    drop = _check_shape(span, options)
-    if drop is not None:
-        return Decision(drop=drop)
+    own = _check_shape(span, options)
+    if isinstance(own, str):
+        return Decision(drop=own)
 
-    own = parse_output(span.output, options)
-    assert own is not None  # _check_shape has parsed it
     deciding = sorted((a for a in span.annotations if a.decides), key=recency, reverse=True)
     approved = any(annotation.verdict == "approved" for annotation in deciding)
     rejecting = [annotation for annotation in deciding if annotation.verdict == "rejected"]
