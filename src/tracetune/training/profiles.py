@@ -167,6 +167,7 @@ def epochs(profile: Profile, method: Method, rows: int, trainer: dict[str, Any])
     planned: int | float = trainer["num_train_epochs"]
     if not profile.min_steps or method not in ("sft", "kto") or not rows:
         return planned
-    batch = trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"]
+    batch = int(trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"])
     needed = math.ceil(profile.min_steps / math.ceil(rows / batch))
-    return max(planned, min(needed, profile.max_epochs))
+    needed = min(needed, profile.max_epochs)
+    return needed if needed > planned else planned
