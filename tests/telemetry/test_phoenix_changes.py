@@ -56,6 +56,8 @@ class Deletable:
             if found.status_code == 200 and len(found.json()["data"]) == len(spans):
                 break
             time.sleep(0.1)
+        else:
+            raise AssertionError("the server did not store the spans")
         verdict = {"annotator_kind": "HUMAN", "result": {"label": "approved"}}
         self.post(
             "/v1/span_annotations?sync=true",
@@ -68,7 +70,7 @@ class Deletable:
         session = {"session_id": f"session-{self.name}", "name": "outcome", **verdict}
         self.post("/v1/session_annotations?sync=true", [session])
 
-    def _post(self, path: str, rows: list[dict[str, Any]]) -> None:
+    def post(self, path: str, rows: list[dict[str, Any]]) -> None:
         """Sends rows to the server."""
         self.client.post(path, json={"data": rows}).raise_for_status()
 
