@@ -27,13 +27,15 @@ NEAR = 0.8
 SHINGLE = 3
 _MIN_WORDS = 4  # shorter requests are everybody's: they would collide with held-out rows
 _SHARES = {
-    "topic": 0.5,
-    "both": 0.15,
-    "label": 0.1,
+    "topic": 0.46,
+    "both": 0.12,
+    "label": 0.09,
     "choose": 0.05,
     "same": 0.03,
     "form": 0.04,
-    "slot": 0.05,
+    "several": 0.04,
+    "details": 0.08,
+    "slot": 0.03,
     "echo": 0.04,
     "chat": 0.08,
 }
@@ -226,9 +228,34 @@ class Writer:
             name = self.random.choice(sorted(details))
             answer = json.dumps({name: details[name]}, ensure_ascii=False)
             return instruction.format(slot=name), request, answer
+        if task == "several":
+            return self._several(instruction)
+        if task == "details":
+            return self._details(instruction, request, details)
         if task == "echo":
             return instruction, request, request
         return instruction, request, self.random.choice(self.corpus.replies[kind.topic])
+
+    def _several(self, instruction: str) -> tuple[str, str, str]:
+        """A list of the words that the user names."""
+        key, *words = self.random.sample(self.corpus.words, self.random.randint(2, 4))
+        said = f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else words[0]
+        answer = _dump({key: words}, '":[' in instruction)
+        return instruction.format(key=key), f"the words are {said}", answer
+
+    def _details(
+        self, instruction: str, request: str, details: dict[str, str]
+    ) -> tuple[str, str, str]:
+        """Every detail of the request, in the order in which it stands there."""
+        key = self.random.choice(self.corpus.words)
+        low = request.lower()
+        named = sorted(
+            (low.index(text), name, text) for name, text in details.items() if text in low
+        )
+        found = [
+            {"text": request[at : at + len(text)], "type": name.upper()} for at, name, text in named
+        ]
+        return instruction.format(key=key), request, _dump({key: found}, '":[' in instruction)
 
     def _identifier(self) -> str:
         """A name as programs write it, of two words."""
@@ -261,7 +288,12 @@ class Writer:
 
 def _json(key: str, value: str, compact: bool) -> str:
     """A JSON object, written as the instruction writes it."""
-    return json.dumps({key: value}, separators=(",", ":") if compact else (", ", ": "))
+    return _dump({key: value}, compact)
+
+
+def _dump(value: dict[str, Any], compact: bool) -> str:
+    separators = (",", ":") if compact else (", ", ": ")
+    return json.dumps(value, separators=separators, ensure_ascii=False)
 
 
 def kind_texts() -> list[list[str]]:
