@@ -50,8 +50,8 @@ viz: $(VENV)/.installed  ## Look at the pipelines, rows and figures in kedro-viz
 phoenix: $(VENV)/.installed  ## Start a local Phoenix server that holds the sample telemetry
 	@$(BIN)/python tools/phoenix.py --venv .venv-phoenix --port 6006
 
-notebook: $(VENV)/.installed-dev  ## Run the notebook from start to end
-	@$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/01_telemetry_to_adapter.ipynb
+notebook: $(VENV)/.installed-dev  ## Run the notebooks from start to end
+	@$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 clean:  ## Remove what runs produced (not the raw data, not .venv)
 	@rm -rf data/02_intermediate data/03_primary data/04_feature data/05_model_input data/06_models \
