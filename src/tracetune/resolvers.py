@@ -39,9 +39,7 @@ def overlay(defaults: DictConfig, by_name: DictConfig | None, name: str) -> Any:
     return OmegaConf.merge(defaults, dict(by_name or {}).get(name) or {})
 
 
-def agent_type(
-    name: str, types: DictConfig, by_name: DictConfig | None, given: str | None
-) -> str:
+def agent_type(name: str, types: DictConfig, by_name: DictConfig | None, given: str | None) -> str:
     """The kind of agent of a run.
 
     Args:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.pipelines.namespaces import shared
-from tracetune.pipelines.telemetry_stage import find_test_sessions, read_telemetry
+from tracetune.pipelines.telemetry_stage import (
+    anchor_of,
+    read_node,
+    split_by_time,
+    test_sessions_node,
+)
 from tracetune.privacy import PrivacyOptions
 from tracetune.records import CatalogueDocument, SearchQuery, Triplet
 from tracetune.splits import SplitOptions
@@ -30,7 +35,7 @@ def classify_searches(
     """One row per span read: its keys, its window, and why it is no search with feedback."""
     from tracetune.telemetry import search_tables
 
-    anchor = telemetry.anchor or snapshot["anchor"]
+    anchor = anchor_of(snapshot, telemetry)
     return search_tables.classify_searches(spans, annotations, telemetry, anchor)
 
 
@@ -80,20 +85,8 @@ def split_searches(
     seed: int,
 ) -> Document:
     """The split manifest of triplets and queries: by time, session and nearly equal query."""
-    from tracetune.splits import assign_by_time
-    from tracetune.telemetry.candidates import group_of
-
-    anchor = telemetry.anchor or snapshot["anchor"]
-    manifest = assign_by_time(
-        [*triplets, *queries],
-        test_start=telemetry.windows_at(anchor).test_start,
-        test_groups={
-            group_of(session, "") for session in test_sessions.session_id.to_pyarrow().to_pylist()
-        },
-        options=splits,
-        seed=seed,
-    )
-    return manifest.model_dump(mode="json")
+    rows = [*triplets, *queries]
+    return split_by_time(rows, test_sessions, snapshot, telemetry, splits, seed)
 
 
 def search_stage(pipeline: str) -> Pipeline:
@@ -105,13 +98,7 @@ def search_stage(pipeline: str) -> Pipeline:
     rows = ["triplets", "queries", "documents", "funnel", "privacy"]
     return Pipeline(
         [
-            Node(
-                read_telemetry,
-                inputs=["phoenix", "params:telemetry"],
-                outputs="snapshot",
-                name="read_telemetry",
-                tags="telemetry",
-            ),
+            read_node(),
             Node(
                 classify_searches,
                 inputs=["spans", "annotations", "snapshot", "params:telemetry"],
@@ -136,13 +123,7 @@ def search_stage(pipeline: str) -> Pipeline:
                 name="write_triplets",
                 tags="telemetry",
             ),
-            Node(
-                find_test_sessions,
-                inputs=["spans", "snapshot", "params:telemetry"],
-                outputs="test_sessions",
-                name="find_test_sessions",
-                tags="splits",
-            ),
+            test_sessions_node(),
             Node(
                 split_searches,
                 inputs=[

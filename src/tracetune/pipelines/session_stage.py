@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.pipelines.namespaces import shared
-from tracetune.pipelines.telemetry_stage import read_telemetry
+from tracetune.pipelines.telemetry_stage import anchor_of, read_node
 from tracetune.privacy import PrivacyOptions
 from tracetune.records import Example, Trajectory
 from tracetune.splits import SplitOptions
@@ -28,7 +28,7 @@ def classify_turns(spans: Table, snapshot: Document, telemetry: TelemetryOptions
     """One row per span read: whether it is a turn of a session, and why not."""
     from tracetune.telemetry import session_tables
 
-    return session_tables.classify_turns(spans, telemetry, _anchor(snapshot, telemetry))
+    return session_tables.classify_turns(spans, telemetry, anchor_of(snapshot, telemetry))
 
 
 def classify_sessions(
@@ -43,7 +43,7 @@ def classify_sessions(
     from tracetune.telemetry import session_tables
 
     return session_tables.classify_sessions(
-        turns, sessions, spans, annotations, telemetry, _anchor(snapshot, telemetry)
+        turns, sessions, spans, annotations, telemetry, anchor_of(snapshot, telemetry)
     )
 
 
@@ -92,17 +92,12 @@ def split_conversations(
 
     manifest = assign_by_time(
         examples,
-        test_start=telemetry.windows_at(_anchor(snapshot, telemetry)).test_start,
+        test_start=telemetry.windows_at(anchor_of(snapshot, telemetry)).test_start,
         test_groups=(),
         options=splits,
         seed=seed,
     )
     return manifest.model_dump(mode="json")
-
-
-def _anchor(snapshot: Document, telemetry: TelemetryOptions) -> str:
-    """End of the test window: the parameter if given, else what the snapshot says."""
-    return telemetry.anchor or snapshot["anchor"]
 
 
 def session_stage(pipeline: str) -> Pipeline:
@@ -112,13 +107,7 @@ def session_stage(pipeline: str) -> Pipeline:
         pipeline: Name of the pipeline, which is the namespace of what the stage hands on.
     """
     nodes = [
-        Node(
-            read_telemetry,
-            inputs=["phoenix", "params:telemetry"],
-            outputs="snapshot",
-            name="read_telemetry",
-            tags="telemetry",
-        ),
+        read_node(),
         Node(
             classify_turns,
             inputs=["spans", "snapshot", "params:telemetry"],

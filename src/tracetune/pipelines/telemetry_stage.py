@@ -36,7 +36,7 @@ def classify_spans(
     """One row per span read: its keys, its window, and why it is no unit if it is none."""
     from tracetune.telemetry import tables
 
-    return tables.classify_spans(spans, annotations, telemetry, _anchor(snapshot, telemetry))
+    return tables.classify_spans(spans, annotations, telemetry, anchor_of(snapshot, telemetry))
 
 
 def collect_verdicts(units: Table, annotations: Table, telemetry: TelemetryOptions) -> Table:
@@ -52,7 +52,7 @@ def find_test_sessions(
     """The sessions with a kept turn in the test window."""
     from tracetune.telemetry import tables
 
-    return tables.sessions_in_test(spans, telemetry, _anchor(snapshot, telemetry))
+    return tables.sessions_in_test(spans, telemetry, anchor_of(snapshot, telemetry))
 
 
 def split_rows(
@@ -66,12 +66,25 @@ def split_rows(
     seed: int,
 ) -> dict[str, Any]:
     """The split manifest: test by time and session, and the test wins."""
+    rows = [*examples, *preferences, *ratings]
+    return split_by_time(rows, test_sessions, snapshot, telemetry, splits, seed)
+
+
+def split_by_time(
+    rows: list[Any],
+    test_sessions: Table,
+    snapshot: dict[str, Any],
+    telemetry: TelemetryOptions,
+    splits: SplitOptions,
+    seed: int,
+) -> dict[str, Any]:
+    """The split manifest of any rows of telemetry."""
     from tracetune.splits import assign_by_time
     from tracetune.telemetry.candidates import group_of
 
     manifest = assign_by_time(
-        [*examples, *preferences, *ratings],
-        test_start=telemetry.windows_at(_anchor(snapshot, telemetry)).test_start,
+        rows,
+        test_start=telemetry.windows_at(anchor_of(snapshot, telemetry)).test_start,
         test_groups={
             group_of(session, "") for session in test_sessions.session_id.to_pyarrow().to_pylist()
         },
@@ -109,9 +122,31 @@ def write_rows(
     )
 
 
-def _anchor(snapshot: dict[str, Any], telemetry: TelemetryOptions) -> str:
+def anchor_of(snapshot: dict[str, Any], telemetry: TelemetryOptions) -> str:
     """End of the test window: the parameter if given, else what the snapshot says."""
     return telemetry.anchor or snapshot["anchor"]
+
+
+def read_node() -> Node:
+    """The node that every stage on telemetry begins with."""
+    return Node(
+        read_telemetry,
+        inputs=["phoenix", "params:telemetry"],
+        outputs="snapshot",
+        name="read_telemetry",
+        tags="telemetry",
+    )
+
+
+def test_sessions_node() -> Node:
+    """The node that finds the sessions of the test window."""
+    return Node(
+        find_test_sessions,
+        inputs=["spans", "snapshot", "params:telemetry"],
+        outputs="test_sessions",
+        name="find_test_sessions",
+        tags="splits",
+    )
 
 
 def telemetry_stage(pipeline: str) -> Pipeline:
@@ -122,13 +157,7 @@ def telemetry_stage(pipeline: str) -> Pipeline:
     """
     return Pipeline(
         [
-            Node(
-                read_telemetry,
-                inputs=["phoenix", "params:telemetry"],
-                outputs="snapshot",
-                name="read_telemetry",
-                tags="telemetry",
-            ),
+            read_node(),
             Node(
                 classify_spans,
                 inputs=["spans", "annotations", "snapshot", "params:telemetry"],
@@ -158,13 +187,7 @@ def telemetry_stage(pipeline: str) -> Pipeline:
                 name="write_rows",
                 tags="telemetry",
             ),
-            Node(
-                find_test_sessions,
-                inputs=["spans", "snapshot", "params:telemetry"],
-                outputs="test_sessions",
-                name="find_test_sessions",
-                tags="splits",
-            ),
+            test_sessions_node(),
             Node(
                 split_rows,
                 inputs=[

@@ -161,9 +161,7 @@ class SessionOptions(Options):
     min_score: float | None = Field(
         None, description="Only sessions with at least this score; null: all, also without one."
     )
-    require_evaluation: bool = Field(
-        False, description="Leave out sessions that nobody evaluated."
-    )
+    require_evaluation: bool = Field(False, description="Leave out sessions that nobody evaluated.")
     system_prompt: Name | None = Field(
         "You are a helpful assistant.", description="System turn of every row; null: none."
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tracetune.errors import GateError
 from tracetune.training import trainers
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
@@ -27,15 +26,7 @@ def make_trainer(job: TrainingJob, place: Place, rows: Rows, tokenizer: Any) -> 
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    model = trainers.load_policy(job)
-    return DPOTrainer(
-        model=model,
-        args=DPOConfig(**trainers.config_values(job, place, rows)),
-        train_dataset=trainers.as_dataset(rows.train),
-        eval_dataset=trainers.as_dataset(rows.validation) if rows.validation else None,
-        processing_class=tokenizer,
-        peft_config=None if job.start_from else trainers.lora_config(job),
-    )
+    return trainers.build(DPOTrainer, DPOConfig, job, place, rows, tokenizer)
 
 
 def initial_loss(arguments: Any) -> float | None:
@@ -85,28 +76,11 @@ def invariants(trainer: Any) -> dict[str, Any]:
     Raises:
         GateError: The margin or the loss is off by more than 1e-4 (relative above 1).
     """
-    import torch
-
-    count = min(PROBE_PAIRS, len(trainer.train_dataset))
-    features = [trainer.train_dataset[index] for index in range(count)]
-    batch = trainer._prepare_inputs(trainer.data_collator(features))
-    training = trainer.model.training
-    trainer.model.eval()
-    with torch.no_grad(), trainer.compute_loss_context_manager():
-        loss = float(trainer.compute_loss(trainer.model, batch))
-    trainer.model.train(training)
-    measured = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
-    trainer._metrics["eval"].clear()
+    features, loss, measured = trainers.probe(trainer, PROBE_PAIRS)
     rewards = {name: measured[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")}
     expected = initial_loss(trainer.args)
     wrong = [f"rewards/{n} = {v:.6f}, not 0" for n, v in rewards.items() if abs(v) > TOLERANCE]
     if expected is not None and abs(loss - expected) > TOLERANCE * max(1.0, expected):
         wrong.append(f"the loss is {loss:.6f}, not {expected:.6f}")
-    if wrong:
-        raise GateError(
-            f"before the first step {'; '.join(wrong)}: the reference is not the model that "
-            "training starts from",
-            where="dpo, step 0",
-            remedy="remove precomputed reference values and the work folder, and start again",
-        )
-    return {"pairs": count, "loss": loss, "expected_loss": expected, "rewards": rewards}
+    trainers.refuse_start(wrong, "dpo")
+    return {"pairs": len(features), "loss": loss, "expected_loss": expected, "rewards": rewards}

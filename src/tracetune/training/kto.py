@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracetune.errors import GateError
 from tracetune.training import trainers
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
@@ -39,15 +38,7 @@ def make_trainer(job: TrainingJob, place: Place, rows: Rows, tokenizer: Any) -> 
     from trl.trainer.kto_config import KTOConfig
     from trl.trainer.kto_trainer import KTOTrainer
 
-    model = trainers.load_policy(job)
-    return KTOTrainer(
-        model=model,
-        args=KTOConfig(**trainers.config_values(job, place, rows)),
-        train_dataset=trainers.as_dataset(rows.train),
-        eval_dataset=trainers.as_dataset(rows.validation) if rows.validation else None,
-        processing_class=tokenizer,
-        peft_config=None if job.start_from else trainers.lora_config(job),
-    )
+    return trainers.build(KTOTrainer, KTOConfig, job, place, rows, tokenizer)
 
 
 def invariants(trainer: Any) -> dict[str, Any]:
@@ -59,18 +50,8 @@ def invariants(trainer: Any) -> dict[str, Any]:
     Raises:
         GateError: A reward is not 0, or the loss is not half the mean weight of the rows.
     """
-    import torch
-
-    count = min(PROBE_ROWS, len(trainer.train_dataset))
-    features = [trainer.train_dataset[index] for index in range(count)]
-    batch = trainer._prepare_inputs(trainer.data_collator(features))
-    training = trainer.model.training
-    trainer.model.eval()
-    with torch.no_grad(), trainer.compute_loss_context_manager():
-        loss = float(trainer.compute_loss(trainer.model, batch))
-    trainer.model.train(training)
-    measured = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
-    trainer._metrics["eval"].clear()
+    features, loss, measured = trainers.probe(trainer, PROBE_ROWS)
+    count = len(features)
     good = sum(bool(feature["label"]) for feature in features)
     weights = good * trainer.args.desirable_weight
     weights += (count - good) * trainer.args.undesirable_weight
@@ -83,11 +64,5 @@ def invariants(trainer: Any) -> dict[str, Any]:
     wrong = [f"rewards/{n} = {v:.6f}, not 0" for n, v in rewards.items() if abs(v) > TOLERANCE]
     if abs(loss - expected) > TOLERANCE * max(1.0, expected):
         wrong.append(f"the loss is {loss:.6f}, not {expected:.6f}")
-    if wrong:
-        raise GateError(
-            f"before the first step {'; '.join(wrong)}: the reference is not the model that "
-            "training starts from",
-            where="kto, step 0",
-            remedy="remove precomputed reference values and the work folder, and start again",
-        )
+    trainers.refuse_start(wrong, "kto")
     return {"rows": count, "loss": loss, "expected_loss": expected, "rewards": rewards}

@@ -17,15 +17,7 @@ def make_trainer(job: TrainingJob, place: Place, rows: Rows, tokenizer: Any) -> 
     """
     from trl.trainer.sft_config import SFTConfig
 
-    model = trainers.load_policy(job)
-    return _trainer_class()(
-        model=model,
-        args=SFTConfig(**trainers.config_values(job, place, rows)),
-        train_dataset=trainers.as_dataset(rows.train),
-        eval_dataset=trainers.as_dataset(rows.validation) if rows.validation else None,
-        processing_class=tokenizer,
-        peft_config=None if job.start_from else trainers.lora_config(job),
-    )
+    return trainers.build(_trainer_class(), SFTConfig, job, place, rows, tokenizer)
 
 
 def _trainer_class() -> Any:

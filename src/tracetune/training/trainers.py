@@ -128,6 +128,60 @@ def config_values(job: TrainingJob, place: Place, rows: Rows) -> dict[str, Any]:
     return values
 
 
+def build(
+    trainer: Any, config: Any, job: TrainingJob, place: Place, rows: Rows, tokenizer: Any
+) -> Any:
+    """A trainer of TRL for a job, ready to train.
+
+    Args:
+        trainer: Its class.
+        config: The class of its configuration.
+        job: The job.
+        place: Its work folder.
+        rows: Its rows.
+        tokenizer: Tokenizer of the base.
+    """
+    return trainer(
+        model=load_policy(job),
+        args=config(**config_values(job, place, rows)),
+        train_dataset=as_dataset(rows.train),
+        eval_dataset=as_dataset(rows.validation) if rows.validation else None,
+        processing_class=tokenizer,
+        peft_config=None if job.start_from else lora_config(job),
+    )
+
+
+def probe(trainer: Any, count: int) -> tuple[list[dict[str, Any]], float, dict[str, float]]:
+    """The first training rows, their loss before any step, and what was measured."""
+    import torch
+
+    features = [trainer.train_dataset[i] for i in range(min(count, len(trainer.train_dataset)))]
+    batch = trainer._prepare_inputs(trainer.data_collator(features))
+    training = trainer.model.training
+    trainer.model.eval()
+    with torch.no_grad(), trainer.compute_loss_context_manager():
+        loss = float(trainer.compute_loss(trainer.model, batch))
+    trainer.model.train(training)
+    measured = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
+    trainer._metrics["eval"].clear()
+    return features, loss, measured
+
+
+def refuse_start(wrong: list[str], method: str) -> None:
+    """Stops a preference training that does not start from its own reference.
+
+    Raises:
+        GateError: There is anything in ``wrong``.
+    """
+    if wrong:
+        raise GateError(
+            f"before the first step {'; '.join(wrong)}: the reference is not the model that "
+            "training starts from",
+            where=f"{method}, step 0",
+            remedy="remove precomputed reference values and the work folder, and start again",
+        )
+
+
 def set_intervals(trainer: Any, job: TrainingJob) -> tuple[int, int]:
     """Sets when to evaluate, save and log; steps in all, and the interval.
 
