@@ -1,10 +1,17 @@
-"""The real Phoenix server for tests: started once per run, filled with the sample."""
+"""The real Phoenix server for tests: one per worker, filled with the sample once per run.
+
+Two workers of pytest-xdist share the installation and the filled database under a lock; each has a
+server of its own, because tests delete and add on it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +32,20 @@ class Server:
         return self.folder / "phoenix.db"
 
 
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Only one worker at a time inside the block."""
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _python() -> Path:
     ready = os.environ.get("TRACETUNE_TEST_PHOENIX_VENV")
-    return Path(ready) / "bin" / "python" if ready else server_python(ROOT / ".venv-phoenix")
+    if ready:
+        return Path(ready) / "bin" / "python"
+    with _alone(ROOT / ".venv-phoenix.lock"):
+        return server_python(ROOT / ".venv-phoenix")
 
 
 @contextmanager
@@ -44,6 +62,26 @@ def start(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Serv
 def phoenix_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that holds the sample telemetry."""
     folder = tmp_path_factory.mktemp("phoenix")
-    with start(folder) as server:
-        seed(_python(), server.url, folder)
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    filled = common / "phoenix-filled"
+    with ExitStack() as running:
+        with _alone(common / "phoenix.lock"):
+            if filled.is_dir():
+                shutil.copytree(filled, folder, dirs_exist_ok=True)
+            server = running.enter_context(start(folder))
+            if not filled.is_dir():
+                seed(_python(), server.url, folder)
+                _keep(server, filled)
         yield server
+
+
+def _keep(server: Server, filled: Path) -> None:
+    """A copy of the filled database for the other worker; the folder appears whole."""
+    partial = filled.with_name("phoenix-partial")
+    partial.mkdir()
+    shutil.copy2(server.folder / "seeded", partial)
+    copy = sqlite3.connect(partial / server.database.name)
+    with closing(sqlite3.connect(server.database)) as source, closing(copy):
+        source.backup(copy)
+    partial.rename(filled)
