@@ -162,21 +162,26 @@ def latest_trained(versions: list[str]) -> Path | None:
 
 
 def previous_release(
-    released: Path, weights_sha256: str, test_start: datetime | None
+    released: Path,
+    weights_sha256: str,
+    test_start: datetime | None,
+    task: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The newest adapter that was released before, by any pipeline, for the same base weights.
+    """The newest adapter that was released before, by any pipeline, for the same base and task.
 
     Args:
         released: Folder of the models of a tenant and name: ``<pipeline>/release/adapter/…``.
         weights_sha256: Hash of the base weights; an adapter on others cannot be compared.
         test_start: Start of the test window of this run.
+        task: What an answer is and how it is compared (fields of the output specification); an
+            adapter that was released for another task is passed over. None asks for none.
 
     Returns:
         ``path`` (None if there is none), ``pipeline``, ``version``, ``reason`` (why none), and
         ``saw_test_window``: whether it was trained on rows from after ``test_start``, so that its
         figures flatter it (None if it does not say).
     """
-    other_base = 0
+    other_base = other_task = 0
     found = sorted(
         released.glob("*/release/adapter/*/adapter/serving.json"),
         key=lambda path: path.parents[1].name,
@@ -186,6 +191,10 @@ def previous_release(
         settings = read_json(serving)
         if settings["base"]["weights_sha256"] != weights_sha256:
             other_base += 1
+            continue
+        output = settings.get("output", {})
+        if task is not None and any(output.get(name) != value for name, value in task.items()):
+            other_task += 1
             continue
         until = settings.get("trained_until")
         saw = None
@@ -198,7 +207,9 @@ def previous_release(
             "reason": "",
             "saw_test_window": saw,
         }
-    reason = f"{other_base} were made for another base model" if other_base else "none was released"
+    passed = {"for another base model": other_base, "for another task": other_task}
+    reasons = [f"{count} were made {what}" for what, count in passed.items() if count]
+    reason = ", ".join(reasons) or "none was released"
     return {
         "path": None,
         "pipeline": None,

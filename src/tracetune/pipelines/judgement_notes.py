@@ -17,6 +17,14 @@ KINDS = {
 """Kinds of rows in a split manifest, as people read them."""
 
 
+def title(name: str, decision: Document, candidates: Document) -> str:
+    """Heading of the report: what was trained by which method."""
+    method = decision["method"]
+    words = method if method == "insufficient" else method.upper()
+    on = " on conversations" if candidates["output"]["compare"] == "text" else ""
+    return f"{name}: {words}{on}"
+
+
 def row_counts(splits: Document) -> dict[str, dict[str, int]]:
     """Rows per side by kind: those of the first two kinds always, the others if there are any."""
     found = SplitManifest.model_validate(splits).counts

@@ -195,7 +195,13 @@ def write_report(
     from tracetune.evaluation.figures import funnel_steps
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render, summary_lines
-    from tracetune.pipelines.judgement_notes import dry_run_lines, made_with, notes, row_counts
+    from tracetune.pipelines.judgement_notes import (
+        dry_run_lines,
+        made_with,
+        notes,
+        row_counts,
+        title,
+    )
 
     verdict = Gate.model_validate(gate)
     counts = row_counts(splits)
@@ -205,7 +211,7 @@ def write_report(
     }
     page = render(
         ReportContext(
-            title=f"{decision['method']}: {name}",
+            title=title(name, decision, candidates),
             tenant=tenant,
             name=name,
             metrics=metrics,

@@ -12,6 +12,7 @@ from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Preference
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest
+from tracetune.telemetry.options import TelemetryOptions
 from tracetune.training.decision import Counts, Thresholds, choose, demand
 from tracetune.training.options import (
     BaseModelOptions,
@@ -50,11 +51,26 @@ def resolve_base(
 
 
 def resolve_previous(
+    released: Path, base: dict[str, Any], splits: dict[str, Any], telemetry: TelemetryOptions
+) -> dict[str, Any]:
+    """The newest adapter released earlier for this tenant, name, base and agent type, or none."""
+    output = telemetry.output.model_dump(mode="json")
+    task = {name: output[name] for name in ("compare", "target")}
+    return _previous(released, base, splits, task)
+
+
+def resolve_previous_talk(
     released: Path, base: dict[str, Any], splits: dict[str, Any]
 ) -> dict[str, Any]:
-    """The newest adapter that an earlier run released for this tenant, name and base, or none."""
-    manifest = SplitManifest.model_validate(splits)
-    return previous_release(released, base["weights_sha256"], manifest.test_start)
+    """The same for an assistant that answers in words."""
+    return _previous(released, base, splits, {"compare": "text"})
+
+
+def _previous(
+    released: Path, base: dict[str, Any], splits: dict[str, Any], task: dict[str, Any]
+) -> dict[str, Any]:
+    start = SplitManifest.model_validate(splits).test_start
+    return previous_release(released, base["weights_sha256"], start, task)
 
 
 def decide_dpo(splits: dict[str, Any], dpo: DpoOptions, dry_run: bool) -> dict[str, Any]:
@@ -113,13 +129,16 @@ def _counts(splits: dict[str, Any]) -> Counts:
     )
 
 
-def prepare_stage(pipeline: str, decide: Node, *, pairs: bool) -> Pipeline:
+def prepare_stage(
+    pipeline: str, decide: Node, *, pairs: bool, conversations: bool = False
+) -> Pipeline:
     """``splits`` and rows → held-out sets, base model, earlier adapter, decision.
 
     Args:
         pipeline: Name of the pipeline.
         decide: The node that decides; its output is ``decision``.
         pairs: Whether held-out pairs are needed (for the rewards of DPO).
+        conversations: Answers are words, not the output of an agent.
     """
     rows = ["examples", "preferences"] if pairs else ["examples"]
     tests = ["test", "test_pairs"] if pairs else ["test"]
@@ -139,8 +158,8 @@ def prepare_stage(pipeline: str, decide: Node, *, pairs: bool) -> Pipeline:
             tags="training",
         ),
         Node(
-            resolve_previous,
-            inputs=["released", "base", "splits"],
+            resolve_previous_talk if conversations else resolve_previous,
+            inputs=["released", "base", "splits", *([] if conversations else ["params:telemetry"])],
             outputs="previous",
             name="resolve_previous",
             tags="judgement",
@@ -167,7 +186,8 @@ def prepare_stage(pipeline: str, decide: Node, *, pairs: bool) -> Pipeline:
             "released": "released",
         },
         outputs=shared(pipeline, *tests, "base", "previous", "decision"),
-        parameters={"base_model", "embedded"} | {n.removeprefix("params:") for n in parameters},
+        parameters={"base_model", "embedded", *([] if conversations else ["telemetry"])}
+        | {n.removeprefix("params:") for n in parameters},
     )
 
 

@@ -20,7 +20,9 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     return Pipeline(
         [
             session_stage(NAME),
-            prepare_stage(NAME, decide_node(decide_sft, NAME, "dry_run"), pairs=False),
+            prepare_stage(
+                NAME, decide_node(decide_sft, NAME, "dry_run"), pairs=False, conversations=True
+            ),
             sft_stage(NAME, parameters=NAME),
             judgement_stage(NAME, ("sft",), rows=("examples",), collect=collect_conversations),
         ],
