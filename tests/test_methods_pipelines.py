@@ -7,7 +7,9 @@ import json
 import pandas as pd
 import pytest
 
+from tests.phoenix_server import Server
 from tests.project import EMBEDDED, Project, copy_project
+from tracetune.files import sha256_file
 
 pytestmark = pytest.mark.training
 
@@ -144,3 +146,33 @@ def test_what_cannot_be_done_is_said(shop: Project, pipeline: str, params: str, 
     assert result.returncode == 1
     assert words in result.stdout
     assert "Traceback" not in result.stdout
+
+
+@pytest.mark.phoenix
+@pytest.mark.parametrize(
+    ("pipeline", "name", "last", "records"),
+    [
+        ("sft", "entity_extraction", "split_rows", ("examples.jsonl", "ratings.jsonl")),
+        ("auto", "profile_selection", "split_rows", ("examples.jsonl", "preferences.jsonl")),
+        ("embedding", "demo", "split_searches", ("triplets.jsonl", "documents.jsonl")),
+    ],
+)
+def test_a_live_server_gives_the_same_records(
+    project: Project,
+    phoenix_server: Server,
+    pipeline: str,
+    name: str,
+    last: str,
+    records: tuple[str, ...],
+) -> None:
+    live = f"telemetry.source=phoenix,telemetry.url={phoenix_server.url}"
+    found = []
+    for params in (f"name={name}", f"name={name},{live}"):
+        stop = f"--to-nodes={pipeline}.telemetry.{last}"
+        result = project.run(f"--pipeline={pipeline}", stop, params=params)
+        assert result.returncode == 0, result.stdout
+        where = f"demo/{name}/{pipeline}"
+        paths = [project.latest("04_feature", record, where) for record in records]
+        paths.append(project.latest("05_model_input", "splits.json", where))
+        found.append([sha256_file(path) for path in paths])
+    assert found[0] == found[1]
