@@ -102,6 +102,7 @@ def test_auto_decides_once_and_trains_that(
     else:
         assert metrics["status"] == "unjudged"
         assert set(decision["missing"]) == {"pairs", "examples"}
+        assert {found["status"] for found in status.values()} == {"insufficient"}
         assert "missing for training" in result.stdout
 
 

@@ -145,10 +145,10 @@ def read_status(folder: Path) -> StageStatus:
     return StageStatus(status=found["status"], reason=found.get("reason", ""))
 
 
-def write_skipped(folder: Path, reason: str) -> Path:
-    """A model folder of a stage that was not to run; it holds only the status. Returns it."""
+def write_skipped(folder: Path, reason: str, status: StageState = "skipped") -> Path:
+    """A model folder of a stage that did not train; it holds only the status. Returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "status.json", {"status": "skipped", "reason": reason})
+    write_json(folder / "status.json", {"status": status, "reason": reason})
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.evaluation import fakes
 from tests.evaluation.fakes import prediction
-from tracetune.evaluation import figures
+from tracetune.evaluation import figures, funnel_figure
 from tracetune.evaluation.judge import Judgement, Predictions, judge
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.evaluation.report import ReportContext, cut, facts, number, render, summary_lines
@@ -45,12 +45,12 @@ def drawn(judgement: Judgement, histories: dict[str, Any], steps: list[Any]) -> 
         "loss": figures.loss_curves(histories),
         "rewards": figures.reward_curves(histories.get("dpo", [])),
         "reliability": figures.reliability(judgement.metrics),
-        "funnel": figures.funnel(steps),
+        "funnel": funnel_figure.funnel(steps),
     }
 
 
 def page(judgement: Judgement, histories: dict[str, Any] | None = None, **more: Any) -> str:
-    steps = figures.funnel_steps(fakes.funnel())
+    steps = funnel_figure.funnel_steps(fakes.funnel())
     return render(
         ReportContext(
             **{
@@ -199,7 +199,7 @@ def test_the_same_inputs_give_the_same_page(judged: Judgement) -> None:
 def test_every_figure_survives_json(judged: Judgement, dry: Judgement) -> None:
     import plotly.io
 
-    steps = figures.funnel_steps(fakes.funnel())
+    steps = funnel_figure.funnel_steps(fakes.funnel())
     for judgement, histories, rows in ((judged, HISTORIES, steps), (dry, {}, [])):
         for name, figure in drawn(judgement, histories, rows).items():
             again = plotly.io.from_json(figure.to_json())
@@ -241,7 +241,7 @@ def test_models_keep_their_colour(judged: Judgement) -> None:
 
 
 def test_funnel_steps_start_at_read_and_skip_what_dropped_nothing() -> None:
-    steps = figures.funnel_steps(fakes.funnel())
+    steps = funnel_figure.funnel_steps(fakes.funnel())
     assert steps[0] == {"step": "read", "count": 3400, "dropped": 0, "reason": ""}
     assert "no annotation" not in {step["step"] for step in steps}
     assert 3400 - sum(step["dropped"] for step in steps) == steps[-1]["count"]

@@ -23,7 +23,8 @@ _GRID = "#e3e3e3"
 _STAGES = {"sft": "SFT", "dpo": "DPO", "kto": "KTO"}
 
 
-def _figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
+def make_figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
+    """An empty figure in the style of the reports, with a title and a line of small print."""
     import plotly.graph_objects as go
 
     text = f"{title}<br><span style='font-size:12px;color:#555555'>{note}</span>" if note else title
@@ -51,16 +52,16 @@ def _figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:
 
 def nothing(title: str, reason: str) -> go.Figure:
     """A figure that says why there is nothing to draw."""
-    figure = _figure(title, height=180)
+    figure = make_figure(title, height=180)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(
-        text=_plain(reason), x=0, y=0.5, xref="paper", yref="paper", showarrow=False
+        text=plain_text(reason), x=0, y=0.5, xref="paper", yref="paper", showarrow=False
     )
     return figure
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text for a figure: Plotly reads a part of HTML, and names may come from data."""
     return html.escape(text, quote=False)
 
@@ -86,7 +87,7 @@ def loss_curves(histories: Mapping[str, History]) -> go.Figure:
     stages = [stage for stage, history in histories.items() if _series(history, "loss")[0]]
     if not stages:
         return nothing(title, "No stage was trained.")
-    figure = _figure(
+    figure = make_figure(
         title, "cross-entropy for SFT, preference loss for DPO and KTO; dashed: validation"
     )
     grid = make_subplots(
@@ -117,7 +118,7 @@ def reward_curves(history: History) -> go.Figure:
     title = "Rewards during DPO"
     if not _series(history, "rewards/margins")[0]:
         return nothing(title, "DPO was not trained.")
-    layout = _figure(
+    layout = make_figure(
         title,
         "reward = beta × log-probability ratio to the reference; dashed: validation pairs",
     ).layout
@@ -176,7 +177,7 @@ def accuracy(metrics: Mapping[str, Any]) -> go.Figure:
     if metrics.get("status") != "judged":
         return nothing(title, _why(metrics))
     bars = "; bars: 95 % interval" if measure == "accuracy" else ""
-    figure = _figure(
+    figure = make_figure(
         title,
         f"{metrics['n']} rows of {metrics['groups']} sessions or traces{bars}",
         height=120 + 52 * len(metrics["models"]),
@@ -210,13 +211,14 @@ def accuracy_by_target(metrics: Mapping[str, Any]) -> go.Figure:
     slices = metrics["slices"]
     models = [model for model, _ in _ordered(metrics["models"])]
     bars = "bars: 95 % interval; " if measure == "accuracy" else ""
-    figure = _figure(
+    figure = make_figure(
         title,
         f"n rows per slice; {bars}* fewer than 10 rows",
         height=150 + (16 * len(models) + 14) * len(slices),
     )
     names = [
-        f"{_plain(part['target'])} (n={part['n']}){'*' if part['small'] else ''}" for part in slices
+        f"{plain_text(part['target'])} (n={part['n']}){'*' if part['small'] else ''}"
+        for part in slices
     ]
     for model in models:
         figure.add_bar(
@@ -279,7 +281,7 @@ def reliability(metrics: Mapping[str, Any]) -> go.Figure:
     title = "Confidence and truth"
     if metrics.get("status") != "judged":
         return nothing(title, _why(metrics))
-    figure = _figure(
+    figure = make_figure(
         title, "answers in ten bins of confidence; on the dotted line confidence is honest"
     )
     figure.add_scatter(
@@ -311,83 +313,6 @@ def reliability(metrics: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(title_text="mean confidence of the answers", range=[-0.03, 1.05])
     figure.update_yaxes(title_text="share of right targets", tickformat=".0%", range=[-0.05, 1.08])
     return figure
-
-
-def funnel(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """From spans read to rows kept: what is left after each step, and what went there.
-
-    Args:
-        steps: In order; each with ``step``, ``count`` (what is left), ``dropped`` (what went) and
-            ``reason`` (why, in words; empty for the first).
-    """
-    import plotly.graph_objects as go
-
-    title = "From spans to rows"
-    if not steps:
-        return nothing(title, "Nothing was read.")
-    layout = _figure(
-        title,
-        "spans left after each step; grey: left out there, with the reason's name",
-        height=130 + 40 * len(steps),
-    ).layout
-    names = [_plain(str(step["step"])) for step in steps]
-    words = [_plain(str(step["reason"])) for step in steps]
-    left = go.Bar(
-        x=[step["count"] for step in steps],
-        y=names,
-        orientation="h",
-        name="left",
-        marker_color=COLOURS["dpo"],
-        customdata=words,
-        hovertemplate="%{y}: %{x:,} left<extra></extra>",
-    )
-    gone = go.Bar(
-        x=[step["dropped"] for step in steps],
-        y=names,
-        orientation="h",
-        name="left out",
-        marker_color="#c9c9c9",
-        text=[_funnel_text(step) for step in steps],
-        textposition="outside",
-        cliponaxis=False,
-        customdata=words,
-        hovertemplate="%{x:,} left out: %{customdata}<extra></extra>",
-    )
-    figure = go.Figure([left, gone], layout=layout)
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_xaxes(title_text="spans", rangemode="tozero", automargin=True)
-    figure.update_layout(
-        barmode="stack", showlegend=False, margin={"l": 180, "r": 130, "t": 80, "b": 60}
-    )
-    return figure
-
-
-def _funnel_text(step: Mapping[str, Any]) -> str:
-    left = f"{step['count']:,}"
-    return f"{left} (−{step['dropped']:,})" if step["dropped"] else left
-
-
-def funnel_steps(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The steps of a funnel report that left something out, from "read" on.
-
-    Args:
-        funnel: The report: ``read`` and ``steps`` of ``reason``, ``meaning``, ``dropped`` and
-            ``remaining``.
-    """
-    first = {"step": "read", "count": funnel["read"], "dropped": 0, "reason": ""}
-    return [
-        first,
-        *(
-            {
-                "step": step["reason"].replace("_", " "),
-                "count": step["remaining"],
-                "dropped": step["dropped"],
-                "reason": step["meaning"],
-            }
-            for step in funnel["steps"]
-            if step["dropped"]
-        ),
-    ]
 
 
 def _ordered(models: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -44,7 +44,7 @@ class ReportContext:
         metrics: As :func:`tracetune.evaluation.judge.judge` gives them.
         gate: The verdict.
         figures: Figures by a short name, in the order they are shown.
-        funnel: Steps as :func:`tracetune.evaluation.figures.funnel_steps` gives them.
+        funnel: Steps as :func:`tracetune.evaluation.funnel_figure.funnel_steps` gives them.
         counts: Rows per split by kind, for example ``{"examples": {"train": 700, "test": 110}}``.
         preflight: Preflight report by stage, as JSON values.
         made_with: How the run was made: nested names and values (hashes, versions, seeds).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracetune.evaluation.figures import _figure, nothing
+from tracetune.evaluation.figures import make_figure, nothing
 from tracetune.evaluation.retrieval_judge import LABELS, SCORE_LABELS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def losses(history: Sequence[Mapping[str, Any]], loss: str) -> go.Figure:
     }
     if not found["loss"]:
         return nothing(title, "No encoder was trained.")
-    figure = _figure(title, f"{loss.replace('_', ' ')} loss; dashed: validation triplets")
+    figure = make_figure(title, f"{loss.replace('_', ' ')} loss; dashed: validation triplets")
     for key, words, dash in (("loss", "training", "solid"), ("eval_loss", "validation", "dash")):
         if found[key]:
             figure.add_scatter(
@@ -56,7 +56,7 @@ def quality(metrics: Mapping[str, Any]) -> go.Figure:
     title = "Quality of the ranking"
     if metrics["status"] != "judged":
         return nothing(title, _why(metrics))
-    figure = _figure(
+    figure = make_figure(
         title,
         f"{metrics['n']} held-out queries against {metrics['documents']:,} documents; "
         "bars: 95 % interval",
@@ -89,7 +89,7 @@ def differences(metrics: Mapping[str, Any]) -> go.Figure:
     if metrics["status"] != "judged":
         return nothing(title, _why(metrics))
     others = [model for model in _models(metrics) if model != "trained"]
-    figure = _figure(
+    figure = make_figure(
         title,
         "trained encoder minus the other, same queries; bars: 95 % interval over sessions",
         height=150 + 50 * len(others),
@@ -116,7 +116,7 @@ def slices(metrics: Mapping[str, Any]) -> go.Figure:
     if metrics["status"] != "judged":
         return nothing(title, _why(metrics))
     parts = metrics["slices"]
-    figure = _figure(
+    figure = make_figure(
         title,
         "nDCG@10; seen: all wanted documents were positives in training, partly: some, "
         "unseen: none; * fewer than 10 queries",

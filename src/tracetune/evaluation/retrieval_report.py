@@ -44,7 +44,7 @@ class RetrievalContext:
         gate: The verdict.
         figures: Figures by a short name, in the order they are shown.
         funnel: The funnel of searches.
-        funnel_steps: Its steps, as :func:`tracetune.evaluation.figures.funnel_steps` gives them.
+        funnel_steps: Its steps, as ``funnel_figure.funnel_steps`` gives them.
         counts: Rows per split by kind.
         preflight: Preflight report, as JSON values.
         made_with: How the run was made: nested names and values.

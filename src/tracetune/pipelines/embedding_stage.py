@@ -8,7 +8,6 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.errors import ConfigurationError
-from tracetune.files import write_json
 from tracetune.pipelines import training_stage
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import SearchQuery, Triplet
@@ -125,16 +124,6 @@ def plan_encoder(
     }
 
 
-def train_encoder(plan: Document, work: Path, backend: str) -> Path:
-    """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
-    if plan["status"] == "insufficient":
-        folder = work / "skipped"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "status.json", {"status": "insufficient", "reason": plan["reason"]})
-        return folder
-    return training_stage.train(plan, work, backend)
-
-
 def embedding_prepare_stage(pipeline: str) -> Pipeline:
     """``splits`` and rows → held-out queries, base encoder, earlier encoder, decision.
 
@@ -212,7 +201,7 @@ def encoder_stage(pipeline: str) -> Pipeline:
                 tags="training",
             ),
             Node(
-                train_encoder,
+                training_stage.train,
                 inputs=["plan", "work", "params:backend"],
                 outputs="adapter",
                 name="train",

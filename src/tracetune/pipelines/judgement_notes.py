@@ -72,7 +72,7 @@ def dry_run_lines(
     funnel: Document, preflights: dict[str, Document], plans: dict[str, Document]
 ) -> list[str]:
     """Funnel, preflight and cost in a few lines for the end of a dry run."""
-    from tracetune.evaluation.figures import funnel_steps
+    from tracetune.evaluation.funnel_figure import funnel_steps
 
     lines = ["Funnel"]
     lines += [

@@ -54,6 +54,7 @@ def _collect(
     previous: Document, output: OutputSpec, instruction: str | None, stages: Document
 ) -> Document:
     adapters, reasons, rewards = {}, [], None
+    state = "skipped"
     if previous["path"] is not None:
         adapters["previous"] = previous["path"]
     judged = None
@@ -62,6 +63,7 @@ def _collect(
         status = read_status(folder)
         if status.status != "trained":
             reasons.append(status.reason)
+            state = "insufficient" if status.status == "insufficient" else state
             continue
         adapters[name] = str(folder)
         judged = name
@@ -70,6 +72,7 @@ def _collect(
             rewards = {"reference": reference, "beta": plan["job"]["trainer"]["beta"]}
     return {
         "judged": judged,
+        "status": "trained" if judged else state,
         "reason": "" if judged else "; ".join(dict.fromkeys(reasons)),
         "adapters": adapters if judged else {},
         "rewards": rewards,
@@ -147,7 +150,7 @@ def draw_figures(
     metrics: Document, funnel: Document, candidates: Document
 ) -> tuple[Figure, Figure, Figure, Figure, Figure, Figure]:
     """Loss curves, reward curves, accuracy, accuracy per slice, reliability, funnel."""
-    from tracetune.evaluation import figures
+    from tracetune.evaluation import figures, funnel_figure
 
     histories = {
         name: _history(Path(path))
@@ -160,7 +163,7 @@ def draw_figures(
         figures.accuracy(metrics),
         figures.accuracy_by_target(metrics),
         figures.reliability(metrics),
-        figures.funnel(figures.funnel_steps(funnel)),
+        funnel_figure.funnel(funnel_figure.funnel_steps(funnel)),
     )
 
 
@@ -192,7 +195,7 @@ def write_report(
     **stages: Document,
 ) -> tuple[str, str]:
     """The HTML page and the few lines a person reads at the end of a run."""
-    from tracetune.evaluation.figures import funnel_steps
+    from tracetune.evaluation.funnel_figure import funnel_steps
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render, summary_lines
     from tracetune.pipelines.judgement_notes import (

@@ -32,7 +32,7 @@ def release(
     folder = work / "adapter"
     if candidates["judged"] is None:
         shutil.rmtree(folder, ignore_errors=True)
-        return write_skipped(folder, candidates["reason"])
+        return write_skipped(folder, candidates["reason"], candidates["status"])
     with atomic_folder(folder) as temporary:
         adapter = candidates["adapters"][candidates["judged"]]
         shutil.copytree(adapter, temporary, dirs_exist_ok=True)

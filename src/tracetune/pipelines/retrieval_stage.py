@@ -77,7 +77,7 @@ def draw_retrieval(
     metrics: Document, funnel: Document, encoder: Path, plan: Document
 ) -> tuple[Figure, Figure, Figure, Figure, Figure]:
     """Loss curves, quality, differences, slices, funnel."""
-    from tracetune.evaluation import figures, retrieval_figures
+    from tracetune.evaluation import funnel_figure, retrieval_figures
     from tracetune.files import read_json
 
     path = encoder / "history.json"
@@ -87,7 +87,7 @@ def draw_retrieval(
         retrieval_figures.quality(metrics),
         retrieval_figures.differences(metrics),
         retrieval_figures.slices(metrics),
-        figures.funnel(figures.funnel_steps(funnel)),
+        funnel_figure.funnel(funnel_figure.funnel_steps(funnel)),
     )
 
 
@@ -112,7 +112,7 @@ def write_retrieval_report(
     name: str,
 ) -> tuple[str, str]:
     """The HTML page and the few lines a person reads at the end of a run."""
-    from tracetune.evaluation.figures import funnel_steps
+    from tracetune.evaluation.funnel_figure import funnel_steps
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.retrieval_judge import summary_lines
     from tracetune.evaluation.retrieval_report import RetrievalContext, render

@@ -160,7 +160,12 @@ def _plan(
     from tracetune.training.preflight import PreflightReport, enforce
 
     stage = decision["stages"][method]
-    plan = {"train": stage["train"], "reason": stage["reason"]}
+    few = decision["method"] == "insufficient"
+    plan = {
+        "train": stage["train"],
+        "reason": stage["reason"],
+        "status": "insufficient" if few else "planned" if stage["train"] else "skipped",
+    }
     if not stage["chosen"]:
         return {**plan, "job_hash": None, "job": None, "estimate": None}
     inspected = PreflightReport.model_validate(report)
@@ -191,7 +196,7 @@ def train(plan: Document, work: Path, backend: str) -> Path:
 
     chosen = backends.get(backend)
     if not plan["train"]:
-        return write_skipped(work / "skipped", plan["reason"])
+        return write_skipped(work / "skipped", plan["reason"], plan["status"])
     handle = chosen.launch(TrainingJob.model_validate(plan["job"]), work / "model", work / "jobs")
     while chosen.poll(handle).state == "running":
         time.sleep(POLL_SECONDS)

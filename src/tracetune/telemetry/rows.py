@@ -30,7 +30,7 @@ from tracetune.telemetry.rules import (
     decide,
     parse_json,
 )
-from tracetune.telemetry.tables import _moment, count_drops, safe_id
+from tracetune.telemetry.tables import count_drops, safe_id, utc_literal
 
 if TYPE_CHECKING:
     from ibis.expr.types import Table
@@ -153,8 +153,8 @@ def _slices(units: Table) -> list[tuple[datetime | None, datetime | None]]:
 
 def _within(table: Table, start: datetime | None, end: datetime | None) -> Table:
     if start is not None:
-        table = table.filter(table.start_time >= _moment(start))
-    return table if end is None else table.filter(table.start_time < _moment(end))
+        table = table.filter(table.start_time >= utc_literal(start))
+    return table if end is None else table.filter(table.start_time < utc_literal(end))
 
 
 def _joined(units: Table, verdicts: Table, spans: Table, annotations: Table) -> Table:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tracetune.telemetry.options import TelemetryOptions
-from tracetune.telemetry.tables import _moment, _session_id, _stripped, safe_id
+from tracetune.telemetry.tables import clean_session_id, safe_id, stripped, utc_literal
 
 if TYPE_CHECKING:
     from ibis.expr.types import BooleanValue, Table
@@ -34,7 +34,7 @@ def is_search(spans: Table, options: TelemetryOptions) -> tuple[BooleanValue, Bo
     span = options.search.span
     return (
         (spans.name == span.name).fill_null(False),
-        (_stripped(spans.span_kind).upper() == span.kind.upper()).fill_null(False),
+        (stripped(spans.span_kind).upper() == span.kind.upper()).fill_null(False),
     )
 
 
@@ -60,10 +60,10 @@ def classify_searches(
     start = spans.start_time
     window = ibis.cases(
         (
-            (start >= _moment(windows.train_start)) & (start < _moment(windows.test_start)),
+            (start >= utc_literal(windows.train_start)) & (start < utc_literal(windows.test_start)),
             ibis.literal("train"),
         ),
-        ((start >= _moment(windows.test_start)) & (start < _moment(windows.end)), "test"),
+        ((start >= utc_literal(windows.test_start)) & (start < utc_literal(windows.end)), "test"),
     )
     noted = (
         annotations.filter(annotations.name.isin(_names(options)))
@@ -75,7 +75,7 @@ def classify_searches(
     keys = spans.select(
         span_id=safe_id(spans.span_id, telemetry=True),
         trace_id=safe_id(spans.trace_id, telemetry=True),
-        session_id=_session_id(spans.session_id),
+        session_id=clean_session_id(spans.session_id),
         start_time=start,
         window=window,
         same_name=same_name,
@@ -114,7 +114,7 @@ def collect_feedback(searches: Table, annotations: Table, options: TelemetryOpti
     )
     rows = chosen.semi_join(searches.filter(searches["drop"].isnull()), "span_id")
     kinds = [kind.strip().upper() for kind in options.verdicts.kinds]
-    kind = _stripped(rows.annotator_kind).upper()
+    kind = stripped(rows.annotator_kind).upper()
     score = rows.score.cast("float64")
     # DuckDB sorts NaN above every number, so it would count as relevant.
     score = ibis.ifelse(score.isnan(), ibis.null("float64"), score)

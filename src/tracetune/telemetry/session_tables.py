@@ -13,10 +13,10 @@ from tracetune.telemetry.options import TelemetryOptions
 from tracetune.telemetry.tables import (
     _is_root,
     _is_text,
-    _moment,
-    _session_id,
-    _stripped,
+    clean_session_id,
     safe_id,
+    stripped,
+    utc_literal,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def classify_turns(spans: Table, options: TelemetryOptions, anchor: datetime | s
     keys = spans.select(
         span_id=safe_id(spans.span_id, telemetry=True),
         trace_id=safe_id(spans.trace_id, telemetry=True),
-        session_id=_session_id(spans.session_id),
+        session_id=clean_session_id(spans.session_id),
         start_time=spans.start_time,
         end_time=spans.end_time,
         same_name=(spans.name == options.turn_span.name).fill_null(False),
@@ -75,7 +75,7 @@ def classify_turns(spans: Table, options: TelemetryOptions, anchor: datetime | s
         (~keys.same_name, "other_name"),
         (~keys.root, "child_span"),
         (keys.session_id.isnull(), "no_session"),
-        (keys.start_time >= _moment(end), "after_anchor"),
+        (keys.start_time >= utc_literal(end), "after_anchor"),
         (~keys.text, "blank_turn"),
     )
     keys = keys.mutate(drop=first)
@@ -132,8 +132,8 @@ def classify_sessions(
         turns=kept.count(), first_start=kept.start_time.min(), last_start=kept.start_time.max()
     )
     window = ibis.cases(
-        (counted.last_start >= _moment(windows.test_start), "test"),
-        (counted.last_start >= _moment(windows.train_start), "train"),
+        (counted.last_start >= utc_literal(windows.test_start), "test"),
+        (counted.last_start >= utc_literal(windows.train_start), "train"),
     )
     counted = counted.mutate(window=window)
     counted = counted.mutate(
@@ -170,14 +170,16 @@ def _evaluations(
     refuse_naive(annotations, "annotations", "updated_at")
     own = _by_people(sessions, options)
     own = own.select(
-        evaluated=_session_id(own.session_id),
+        evaluated=clean_session_id(own.session_id),
         annotation_id="annotation_id",
         evaluated_on=ibis.literal("session"),
         score="score",
         updated_at="updated_at",
     )
     noted = _by_people(annotations, options)
-    owner = spans.select(span_id=spans.span_id, evaluated=_session_id(spans.session_id)).distinct()
+    owner = spans.select(
+        span_id=spans.span_id, evaluated=clean_session_id(spans.session_id)
+    ).distinct()
     noted = noted.join(owner, "span_id").select(
         evaluated="evaluated",
         annotation_id="annotation_id",
@@ -207,8 +209,8 @@ def _by_people(annotations: Table, options: TelemetryOptions) -> Table:
     rows = annotations.mutate(score=ibis.ifelse(score.isnan(), ibis.null("float64"), score))
     return rows.filter(
         (rows.name == options.sessions.annotation)
-        & (_stripped(rows.annotator_kind).upper() == "HUMAN")
-        & (_stripped(rows.label).notnull() | rows.score.notnull())
+        & (stripped(rows.annotator_kind).upper() == "HUMAN")
+        & (stripped(rows.label).notnull() | rows.score.notnull())
     )
 
 

@@ -44,23 +44,26 @@ def safe_id(column: StringValue, *, telemetry: bool = False) -> StringValue:
     return ibis.ifelse(safe, column, hashed)
 
 
-def _stripped(column: StringColumn) -> StringColumn:
+def stripped(column: StringColumn) -> StringColumn:
+    """Text without blanks at its ends; missing if nothing is left."""
     return column.re_replace(_EDGES, "").nullif("")
 
 
-def _moment(moment: datetime) -> Any:
+def utc_literal(moment: datetime) -> Any:
+    """A time as a literal of the engine."""
     import ibis
 
     return ibis.literal(moment, type="timestamp('UTC', 6)")
 
 
-def _session_id(column: StringColumn) -> StringValue:
+def clean_session_id(column: StringColumn) -> StringValue:
+    """Session ids that may be shown; missing where there is no session."""
     # Source document 003 writes "unknown" where an application gave no session.
-    return safe_id(_stripped(column).nullif("unknown"))
+    return safe_id(stripped(column).nullif("unknown"))
 
 
 def _is_root(spans: Table) -> BooleanColumn:
-    return _stripped(spans.parent_id).isnull()
+    return stripped(spans.parent_id).isnull()
 
 
 def classify_spans(
@@ -86,10 +89,10 @@ def classify_spans(
     start = spans.start_time
     window = ibis.cases(
         (
-            (start >= _moment(windows.train_start)) & (start < _moment(windows.test_start)),
+            (start >= utc_literal(windows.train_start)) & (start < utc_literal(windows.test_start)),
             ibis.literal("train"),
         ),
-        ((start >= _moment(windows.test_start)) & (start < _moment(windows.end)), "test"),
+        ((start >= utc_literal(windows.test_start)) & (start < utc_literal(windows.end)), "test"),
     )
     approvals = (
         annotations.filter(annotations.name.isin(options.verdicts.names))
@@ -100,13 +103,11 @@ def classify_spans(
     keys = spans.select(
         span_id=safe_id(spans.span_id, telemetry=True),
         trace_id=safe_id(spans.trace_id, telemetry=True),
-        session_id=_session_id(spans.session_id),
+        session_id=clean_session_id(spans.session_id),
         start_time=start,
         window=window,
         same_name=(spans.name == options.span.name).fill_null(False),
-        same_kind=(_stripped(spans.span_kind).upper() == options.span.kind.upper()).fill_null(
-            False
-        ),
+        same_kind=(stripped(spans.span_kind).upper() == options.span.kind.upper()).fill_null(False),
         root=_is_root(spans),
     )
     joined = keys.left_join(approvals, keys.span_id == approvals.key)
@@ -146,8 +147,8 @@ def collect_verdicts(units: Table, annotations: Table, options: TelemetryOptions
     )
     rows = chosen.semi_join(units.filter(units["drop"].isnull()), "span_id")
     kinds = [kind.strip().upper() for kind in rules.kinds]
-    kind = _stripped(rows.annotator_kind).upper()
-    label = _stripped(rows.label).lower()
+    kind = stripped(rows.annotator_kind).upper()
+    label = stripped(rows.label).lower()
     score = rows.score.cast("float64")
     # DuckDB sorts NaN above every number, so it would approve.
     score = ibis.ifelse(score.isnan(), ibis.null("float64"), score)
@@ -164,7 +165,7 @@ def collect_verdicts(units: Table, annotations: Table, options: TelemetryOptions
         annotation_id=rows.annotation_id,
         name=rows.name,
         annotator_kind=kind,
-        identifier=safe_id(_stripped(rows.identifier)),
+        identifier=safe_id(stripped(rows.identifier)),
         updated_at=rows.updated_at,
         human=human,
         verdict=verdict,
@@ -188,7 +189,7 @@ def kept_turns(spans: Table, options: TelemetryOptions) -> Table:
         & _is_text(spans.input_json)
         & _is_text(spans.output_json)
     ).select(
-        session_id=_session_id(spans.session_id),
+        session_id=clean_session_id(spans.session_id),
         span_id=safe_id(spans.span_id, telemetry=True),
         start_time=spans.start_time,
     )
@@ -211,8 +212,8 @@ def sessions_in_test(spans: Table, options: TelemetryOptions, anchor: datetime |
     """
     windows = options.windows_at(anchor)
     turns = kept_turns(spans, options)
-    inside = (turns.start_time >= _moment(windows.test_start)) & (
-        turns.start_time < _moment(windows.end)
+    inside = (turns.start_time >= utc_literal(windows.test_start)) & (
+        turns.start_time < utc_literal(windows.end)
     )
     return turns.filter(inside).select("session_id").distinct().order_by("session_id")
 

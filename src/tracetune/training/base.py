@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -189,7 +190,7 @@ def describe(
             [[n, sha256_file(folder / n)] for n in TOKENIZER_FILES if (folder / n).is_file()]
         ),
         template_sha256=sha256_text(tokenizer.chat_template),
-        parameters=count_parameters(folder),
+        parameters=count_parameters(sorted(folder.glob("*.safetensors"))),
     )
 
 
@@ -200,19 +201,17 @@ def weights_sha256(folder: Path) -> str:
     )
 
 
-def count_parameters(folder: Path) -> int:
-    """Number of weights in the safetensors files; tied weights are stored, and count, once."""
+def count_parameters(files: Iterable[Path]) -> int:
+    """Number of weights in safetensors files; tied weights are stored, and count, once."""
     from math import prod
 
     from safetensors import safe_open
 
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         with safe_open(path, framework="pt") as tensors:
-            total += sum(
-                prod(tensors.get_slice(name).get_shape())
-                for name in tensors.keys()  # noqa: SIM118 - not a dictionary
-            )
+            names: list[str] = list(tensors.keys())
+            total += sum(prod(tensors.get_slice(name).get_shape()) for name in names)
     return total
 
 
@@ -222,7 +221,15 @@ def verify(ref: BaseModelRef) -> None:
     Raises:
         DataError: Files are missing or differ.
     """
-    found = describe(Path(ref.path), ref.id, ref.revision, ref.profile, ref.kind)
+    check_same(describe(Path(ref.path), ref.id, ref.revision, ref.profile, ref.kind), ref)
+
+
+def check_same(found: BaseModelRef, ref: BaseModelRef) -> None:
+    """Refuses a base whose files are not the hashed ones any more.
+
+    Raises:
+        DataError: They differ; names the part.
+    """
     for part in ("weights_sha256", "tokenizer_sha256", "template_sha256"):
         if getattr(found, part) != getattr(ref, part):
             raise DataError(

@@ -98,7 +98,7 @@ def choose(counts: Counts, thresholds: Thresholds, *, dry_run: bool) -> Decision
         thresholds: Fewest rows by kind.
         dry_run: Nothing is trained.
     """
-    ratings = min(2 * min(counts.good, counts.bad), counts.good + counts.bad)
+    ratings = 2 * min(counts.good, counts.bad)  # the rarer kind counts twice
     missing = _missing(counts, thresholds, ratings)
     method: Choice
     if "pairs" not in missing:

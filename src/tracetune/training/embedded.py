@@ -16,8 +16,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetune.files import atomic_folder, sha256_json, write_json
-from tracetune.training import embedded_text, quiet
+from tracetune.training import embedded_text, recipe_cache
 from tracetune.training.embedded_text import LeakReport
 from tracetune.training.options import EmbeddedRecipe
 
@@ -52,17 +51,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers")
 
 def recipe_hash(recipe: EmbeddedRecipe) -> str:
     """SHA-256 over everything that decides the weights."""
-    from importlib import metadata
-
-    return sha256_json(
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "corpus": embedded_text.corpus_files(),
-            "template": TEMPLATE,
-            "code": CODE_VERSION,
-            "versions": {name: metadata.version(name) for name in _LIBRARIES},
-        }
-    )
+    return recipe_cache.recipe_hash(recipe, _LIBRARIES, template=TEMPLATE, code=CODE_VERSION)
 
 
 def build(recipe: EmbeddedRecipe, cache_root: Path) -> Path:
@@ -76,19 +65,17 @@ def build(recipe: EmbeddedRecipe, cache_root: Path) -> Path:
         Folder with config, safetensors, tokenizer, template and ``recipe.json``.
     """
     name = recipe_hash(recipe)
-    folder = cache_root / name[:16]
-    if (folder / "recipe.json").is_file():
-        return folder
-    with quiet.offline(), quiet.quiet(), atomic_folder(folder) as temporary:
-        texts = embedded_text.conversations(recipe.seed, recipe.conversations)
-        tokenizer = train_tokenizer(recipe, texts)
-        tokenizer.save_pretrained(temporary)
-        loss = _pretrain(recipe, tokenizer, texts, temporary)
-        write_json(
-            temporary / "recipe.json",
-            {"hash": name, "recipe": recipe.model_dump(mode="json"), "final_loss": loss},
-        )
-    return folder
+    return recipe_cache.cached(
+        recipe, name, cache_root / name[:16], lambda place: _make(recipe, place)
+    )
+
+
+def _make(recipe: EmbeddedRecipe, folder: Path) -> float:
+    """Writes tokenizer and model into ``folder`` and gives the final loss."""
+    texts = embedded_text.conversations(recipe.seed, recipe.conversations)
+    tokenizer = train_tokenizer(recipe, texts)
+    tokenizer.save_pretrained(folder)
+    return _pretrain(recipe, tokenizer, texts, folder)
 
 
 def check_no_leak(recipe: EmbeddedRecipe, held_out: list[str]) -> LeakReport:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracetune.errors import DataError, GateError
+from tracetune.errors import GateError
 from tracetune.files import atomic_folder, read_json, sha256_file, sha256_folder, write_json
 from tracetune.records import Triplet
 from tracetune.training import checkpoints, encoder
@@ -26,7 +26,12 @@ from tracetune.training.job import (
     TrainingJob,
     read_rows,
 )
-from tracetune.training.model_folder import adapter_config, history
+from tracetune.training.model_folder import (
+    adapter_config,
+    common_manifest,
+    finished,
+    history,
+)
 
 _NOT_OF_THE_MODEL = {
     checkpoints.MARKER,
@@ -105,16 +110,7 @@ def _load_rows(job: TrainingJob) -> TripletRows:
 
 def _write(job: TrainingJob, place: Place, facts: dict[str, Any], timing: dict[str, Any]) -> None:
     """Writes ``place.result`` from the files of the checkpoints: the best one, or the last."""
-    last = place.last_complete()
-    if last is None:
-        raise DataError(
-            "no complete checkpoint was left by the trainer",
-            where=str(place.folder),
-            remedy="see whether the disk is full, then run again",
-        )
-    state = checkpoints.state_of(last)
-    best = state.get("best_global_step") if facts["early_stopping"] else None
-    chosen = place.checkpoint(best) if best else last
+    state, chosen, used = finished(place, early_stopping=facts["early_stopping"])
     with atomic_folder(place.result) as folder:
         _copy_model(chosen, folder)
         config = folder / encoder.ADAPTER_FILE
@@ -126,27 +122,7 @@ def _write(job: TrainingJob, place: Place, facts: dict[str, Any], timing: dict[s
         write_json(
             folder / "manifest.json",
             {
-                "format": 1,
-                "method": job.method,
-                "job_hash": place.digest,
-                "base": job.base.identity(),
-                "dataset": {"files": job.dataset.files, "rows": job.dataset.rows},
-                "lora": job.lora,
-                "trainer": job.trainer,
-                "seed": job.seed,
-                "limits": job.limits.model_dump(),
-                "versions": job.versions,
-                "steps": {
-                    "planned": facts["steps"],
-                    "done": state["global_step"],
-                    "used": best or state["global_step"],
-                    "interval": facts["interval"],
-                    "stopped_early": state["global_step"] < facts["steps"],
-                },
-                **{
-                    name: facts[name]
-                    for name in ("rows", "invariants", "parameters", "early_stopping")
-                },
+                **common_manifest(job, place, facts, state, used),
                 "weights": {
                     path.relative_to(folder).as_posix(): sha256_file(path)
                     for path in sorted(folder.rglob("*.safetensors"))

@@ -16,10 +16,10 @@ from tracetune.training import encoder
 from tracetune.training.base import BaseModelRef
 from tracetune.training.embedding_arguments import lora_arguments, trainer_arguments
 from tracetune.training.embedding_options import EmbeddingOptions
-from tracetune.training.job import LIBRARIES, Limits, TrainingJob, _threads, dataset_ref
+from tracetune.training.estimate import matrix_rate
+from tracetune.training.job import LIBRARIES, Limits, TrainingJob, cpu_threads, dataset_ref
 
 ENCODER_LIBRARIES = (*LIBRARIES, "sentence-transformers")
-_MATRIX_SECONDS = 0.3
 
 
 class EmbeddingPreflight(BaseModel):
@@ -163,7 +163,7 @@ def build_embedding_job(
         over_length="truncate",
         early_stopping_patience=options.early_stopping_patience,
         seed=seed,
-        limits=Limits(max_steps=max_steps, threads=threads or _threads()),
+        limits=Limits(max_steps=max_steps, threads=threads or cpu_threads()),
         versions=installed_versions(ENCODER_LIBRARIES),
     )
 
@@ -187,28 +187,5 @@ def estimate(job: TrainingJob, report: EmbeddingPreflight) -> dict[str, Any]:
     return {
         "steps": steps,
         "tokens": tokens,
-        "seconds": round(flops / (_rate(job.limits.threads) / 3), 1),
+        "seconds": round(flops / (matrix_rate(384, 384, threads=job.limits.threads) / 3), 1),
     }
-
-
-def _rate(threads: int) -> float:
-    """Floating point operations per second of matrix products on this machine."""
-    import time
-
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = torch.ones(1024, 384, device=device), torch.ones(384, 384, device=device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        left @ right
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < _MATRIX_SECONDS:
-            left @ right
-            if device == "cuda":
-                torch.cuda.synchronize()
-            count += 1
-        return 2.0 * 1024 * 384 * 384 * count / (time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)

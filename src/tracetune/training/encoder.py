@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json, sha256_file, sha256_json
 from tracetune.training import quiet
-from tracetune.training.base import TOKENIZER_FILES, BaseModelRef, from_hub
+from tracetune.training.base import (
+    TOKENIZER_FILES,
+    BaseModelRef,
+    check_same,
+    count_parameters,
+    from_hub,
+)
 from tracetune.training.embedding_options import EncoderOptions
 
 if TYPE_CHECKING:
@@ -91,7 +97,7 @@ def describe(
         weights_sha256=_hash(folder, weights),
         tokenizer_sha256=_hash(folder, [folder / name for name in ENCODER_TOKENIZER_FILES]),
         template_sha256=_hash(folder, _module_files(folder)),
-        parameters=_parameters(weights),
+        parameters=count_parameters(weights),
     )
 
 
@@ -118,21 +124,6 @@ def _hash(folder: Path, paths: list[Path]) -> str:
     )
 
 
-def _parameters(weights: list[Path]) -> int:
-    from math import prod
-
-    from safetensors import safe_open
-
-    total = 0
-    for path in weights:
-        with safe_open(path, framework="pt") as tensors:
-            total += sum(
-                prod(tensors.get_slice(name).get_shape())
-                for name in tensors.keys()  # noqa: SIM118 - not a dictionary
-            )
-    return total
-
-
 def verify(ref: BaseModelRef) -> None:
     """Checks that the encoder at ``ref.path`` still is the hashed one.
 
@@ -143,13 +134,7 @@ def verify(ref: BaseModelRef) -> None:
         found = describe(Path(ref.path), ref.id, ref.revision, ref.profile, ref.kind)
     except ConfigurationError as error:
         raise DataError(error.what, where=ref.path, remedy="restore the encoder") from error
-    for part in ("weights_sha256", "tokenizer_sha256", "template_sha256"):
-        if getattr(found, part) != getattr(ref, part):
-            raise DataError(
-                f"the encoder has changed since the job was made ({part})",
-                where=ref.path,
-                remedy="restore the encoder, or make a new job with the encoder as it is now",
-            )
+    check_same(found, ref)
 
 
 def load(base: BaseModelRef, trained: Path | None = None, *, cpu: bool = False) -> Any:

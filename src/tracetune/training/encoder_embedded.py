@@ -22,8 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracetune.files import atomic_folder, sha256_json, write_json
-from tracetune.training import embedded_text, quiet
+from tracetune.training import embedded_text, recipe_cache
 from tracetune.training.embedded_text import LeakReport
 from tracetune.training.embedding_options import EncoderRecipe
 
@@ -39,17 +38,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 
 def recipe_hash(recipe: EncoderRecipe) -> str:
     """SHA-256 over everything that decides the weights."""
-    from importlib import metadata
-
-    return sha256_json(
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "corpus": embedded_text.corpus_files(),
-            "shares": SHARES,
-            "code": CODE_VERSION,
-            "versions": {name: metadata.version(name) for name in _LIBRARIES},
-        }
-    )
+    return recipe_cache.recipe_hash(recipe, _LIBRARIES, shares=SHARES, code=CODE_VERSION)
 
 
 def build(recipe: EncoderRecipe, cache_root: Path) -> Path:
@@ -61,15 +50,7 @@ def build(recipe: EncoderRecipe, cache_root: Path) -> Path:
     """
     name = recipe_hash(recipe)
     folder = cache_root / f"encoder-{name[:16]}"
-    if (folder / "recipe.json").is_file():
-        return folder
-    with quiet.offline(), quiet.quiet(), atomic_folder(folder) as temporary:
-        loss = _make(recipe, temporary)
-        write_json(
-            temporary / "recipe.json",
-            {"hash": name, "recipe": recipe.model_dump(mode="json"), "final_loss": loss},
-        )
-    return folder
+    return recipe_cache.cached(recipe, name, folder, lambda place: _make(recipe, place))
 
 
 @cache

@@ -86,19 +86,39 @@ def estimate(job: TrainingJob, report: PreflightReport) -> Estimate:
 
 def _rate(job: TrainingJob) -> float:
     """Floating point operations per second of matrix products of the model's shape."""
+    config: dict[str, Any] = read_json(Path(job.base.path) / "config.json")
+    hidden = int(config.get("hidden_size", 1024))
+    return matrix_rate(
+        hidden,
+        int(config.get("intermediate_size", 4 * hidden)),
+        threads=job.limits.threads,
+        cpu=bool(job.trainer.get("use_cpu")),
+        half=bool(job.trainer.get("bf16")),
+    )
+
+
+def matrix_rate(
+    hidden: int, inner: int, *, threads: int, cpu: bool = False, half: bool = False
+) -> float:
+    """Floating point operations per second of matrix products on this machine, measured now.
+
+    Args:
+        hidden: Width of the model.
+        inner: Width of its MLP.
+        threads: CPU threads.
+        cpu: Leave an accelerator alone.
+        half: In bfloat16.
+    """
     import time
 
     import torch
 
-    config: dict[str, Any] = read_json(Path(job.base.path) / "config.json")
-    hidden = int(config.get("hidden_size", 1024))
-    inner = int(config.get("intermediate_size", 4 * hidden))
-    device = "cuda" if torch.cuda.is_available() and not job.trainer.get("use_cpu") else "cpu"
-    dtype = torch.bfloat16 if job.trainer.get("bf16") else torch.float32
+    device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+    dtype = torch.bfloat16 if half else torch.float32
     left = torch.ones(1024, hidden, device=device, dtype=dtype)
     right = torch.ones(hidden, inner, device=device, dtype=dtype)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(job.limits.threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         left @ right
         count, started = 0, time.perf_counter()
@@ -109,4 +129,4 @@ def _rate(job: TrainingJob) -> float:
             count += 1
         return 2.0 * 1024 * hidden * inner * count / (time.perf_counter() - started)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -192,7 +192,7 @@ def build_job(
         over_length=stage.over_length,
         early_stopping_patience=stage.early_stopping_patience,
         seed=seed,
-        limits=Limits(max_steps=max_steps, threads=threads or _threads()),
+        limits=Limits(max_steps=max_steps, threads=threads or cpu_threads()),
         versions=installed_versions(LIBRARIES),
     )
 
@@ -293,7 +293,8 @@ def _inherited_lora(adapter: Path, given: Mapping[str, Any], base: BaseModelRef)
     return lora
 
 
-def _threads() -> int:
+def cpu_threads() -> int:
+    """CPU threads that this process may use, at most 8."""
     try:
         return min(8, len(os.sched_getaffinity(0)))
     except AttributeError:  # not on macOS and Windows

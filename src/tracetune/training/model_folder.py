@@ -74,6 +74,65 @@ def template_probes(tokenizer: Any) -> dict[str, str | None]:
     return probes
 
 
+def finished(place: Place, *, early_stopping: bool) -> tuple[dict[str, Any], Path, int]:
+    """The end of a training, from its files.
+
+    Args:
+        place: The work folder.
+        early_stopping: Whether the best checkpoint is used; else it is the last.
+
+    Returns:
+        State of the trainer at the end, the checkpoint that is used, and its step.
+
+    Raises:
+        DataError: The trainer left no complete checkpoint.
+    """
+    last = place.last_complete()
+    if last is None:
+        raise DataError(
+            "no complete checkpoint was left by the trainer",
+            where=str(place.folder),
+            remedy="see whether the disk is full, then run again",
+        )
+    state = checkpoints.state_of(last)
+    best = state.get("best_global_step") if early_stopping else None
+    return state, place.checkpoint(best) if best else last, best or state["global_step"]
+
+
+def common_manifest(
+    job: TrainingJob, place: Place, facts: dict[str, Any], state: dict[str, Any], used: int
+) -> dict[str, Any]:
+    """What the manifest of every method says.
+
+    Args:
+        job: The job.
+        place: Its work folder.
+        facts: What the run found out.
+        state: State of the trainer at the end.
+        used: Step of the checkpoint that is used.
+    """
+    return {
+        "format": 1,
+        "method": job.method,
+        "job_hash": place.digest,
+        "base": job.base.identity(),
+        "dataset": {"files": job.dataset.files, "rows": job.dataset.rows},
+        "lora": job.lora,
+        "trainer": job.trainer,
+        "seed": job.seed,
+        "limits": job.limits.model_dump(),
+        "versions": job.versions,
+        "steps": {
+            "planned": facts["steps"],
+            "done": state["global_step"],
+            "used": used,
+            "interval": facts["interval"],
+            "stopped_early": state["global_step"] < facts["steps"],
+        },
+        **{name: facts[name] for name in ("rows", "invariants", "parameters", "early_stopping")},
+    }
+
+
 def write(
     job: TrainingJob, place: Place, tokenizer: Any, facts: dict[str, Any], timing: dict[str, Any]
 ) -> None:
@@ -86,16 +145,7 @@ def write(
         facts: What the run found out: steps, rows, invariants, parameters.
         timing: What differs from run to run; kept apart from the manifest.
     """
-    last = place.last_complete()
-    if last is None:
-        raise DataError(
-            "no complete checkpoint was left by the trainer",
-            where=str(place.folder),
-            remedy="see whether the disk is full, then run again",
-        )
-    state = checkpoints.state_of(last)
-    best = state.get("best_global_step") if facts["early_stopping"] else None
-    chosen = place.checkpoint(best) if best else last
+    state, chosen, used = finished(place, early_stopping=facts["early_stopping"])
     with atomic_folder(place.result) as folder:
         shutil.copyfile(chosen / WEIGHTS, folder / WEIGHTS)
         config = adapter_config(read_json(chosen / "adapter_config.json"), job)
@@ -109,30 +159,11 @@ def write(
         write_json(
             folder / "manifest.json",
             {
-                "format": 1,
-                "method": job.method,
-                "job_hash": place.digest,
-                "base": job.base.identity(),
-                "dataset": {"files": job.dataset.files, "rows": job.dataset.rows},
+                **common_manifest(job, place, facts, state, used),
                 "start_from": job.start_from.weights_sha256 if job.start_from else None,
-                "lora": job.lora,
-                "trainer": job.trainer,
                 "over_length": job.over_length,
-                "seed": job.seed,
-                "limits": job.limits.model_dump(),
-                "versions": job.versions,
                 "template_probes": template_probes(tokenizer),
-                "steps": {
-                    "planned": facts["steps"],
-                    "done": state["global_step"],
-                    "used": best or state["global_step"],
-                    "interval": facts["interval"],
-                    "stopped_early": state["global_step"] < facts["steps"],
-                },
-                **{
-                    name: facts[name]
-                    for name in ("rows", "dropped", "invariants", "parameters", "early_stopping")
-                },
+                "dropped": facts["dropped"],
                 "adapter_sha256": sha256_file(folder / WEIGHTS),
                 "vllm": vllm_check.check(folder, Path(job.base.path)),
             },
