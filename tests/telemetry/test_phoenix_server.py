@@ -23,8 +23,9 @@ from tools.sample.spans import ANCHOR
 
 from tests.phoenix_server import Server, start
 from tests.telemetry import fault_proxy as faults
+from tracetune import phoenix_rest as rest
 from tracetune.errors import ConfigurationError, DataError, ServerError
-from tracetune.telemetry import rest, snapshot
+from tracetune.telemetry import snapshot
 from tracetune.telemetry.phoenix import PhoenixProject
 
 pytestmark = pytest.mark.phoenix

@@ -23,8 +23,8 @@ from tools.sample.spans import ANCHOR
 from tools.sample.whole import all_spans
 
 from tracetune.errors import DataError
+from tracetune.phoenix_rest import repair_surrogates
 from tracetune.telemetry import snapshot
-from tracetune.telemetry.rest import repair_surrogates
 
 SAMPLE = Path(__file__).parents[2] / "data/01_raw/demo/telemetry"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tracetune.errors import ConfigurationError, DataError, ServerError
+from tracetune.phoenix_rest import PhoenixServer
 from tracetune.telemetry import snapshot
 from tracetune.telemetry.phoenix_counts import count_annotations, count_spans, full_hour, gone, iso
 from tracetune.telemetry.phoenix_rows import (
@@ -26,7 +27,6 @@ from tracetune.telemetry.phoenix_rows import (
     span_row,
     utc_time,
 )
-from tracetune.telemetry.rest import PhoenixServer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from tracetune.phoenix_rest import PhoenixServer
 from tracetune.telemetry.phoenix_rows import utc_time
-from tracetune.telemetry.rest import PhoenixServer
 
 Place = TypeVar("Place")
 
