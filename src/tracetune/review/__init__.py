@@ -1,0 +1,1 @@
+"""Human approval of rows that no person has seen: items, states, history, places of review."""
