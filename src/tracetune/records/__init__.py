@@ -27,6 +27,7 @@ from tracetune.records.conversations import (
     Turn,
     make_trajectory,
 )
+from tracetune.records.reviews import Nearest, ReviewItem
 from tracetune.records.searches import (
     CatalogueDocument,
     SearchQuery,
@@ -39,10 +40,12 @@ __all__ = [
     "CatalogueDocument",
     "Example",
     "Message",
+    "Nearest",
     "Preference",
     "Provenance",
     "Rating",
     "Record",
+    "ReviewItem",
     "Row",
     "SearchQuery",
     "Split",
