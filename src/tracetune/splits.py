@@ -30,6 +30,8 @@ from tracetune.records import (
 PromptRow = Example | Preference | Rating | Triplet | SearchQuery
 AnyRow = TypeVar("AnyRow", Example, Preference, Rating, Triplet, SearchQuery)
 
+DropReason = Literal["same_session", "near_test", "near_validation"]
+
 VALIDATION_ABOVE = 100
 """Up to this many training rows (of the larger kind) none are set aside (source document 003)."""
 _SHOWN = 5
@@ -54,14 +56,15 @@ class Place(BaseModel):
 
     Attributes:
         split: Its side.
-        reason: Why it was dropped: ``same_session`` or ``near_test``; else None.
+        reason: Why it was dropped: ``same_session``, ``near_test`` or, of rows that may only be
+            trained on, ``near_validation``; else None.
         group: The unit it must not be separated from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: Split
-    reason: Literal["same_session", "near_test"] | None = None
+    reason: DropReason | None = None
     group: str
 
 
@@ -121,6 +124,7 @@ def assign_by_time(
     test_groups: Collection[str],
     options: SplitOptions,
     seed: int,
+    only_train: Sequence[PromptRow] = (),
 ) -> SplitManifest:
     """Divides rows by a cut-off time and by group; the test side wins.
 
@@ -129,17 +133,21 @@ def assign_by_time(
     (``near_test``). From the rest a validation set is drawn in whole clusters of groups and
     near-duplicates, if there are more than 100 rows.
 
+    Rows that happened nowhere (synthetic ones) are never held out: they are training rows, unless
+    their prompt is nearly that of a held-out row (``near_test``, ``near_validation``).
+
     Args:
         rows: Examples and preferences together; both share one manifest.
         test_start: Start of the test window (aware).
         test_groups: Groups known to reach into the test window, also where no test row says so.
         options: Shares and thresholds.
         seed: Seed of the validation draw.
+        only_train: Rows without a time that may be trained on and never be held out.
 
     Raises:
         DataError: If a row id stands twice or a row has no time.
     """
-    _check_ids(rows)
+    _check_ids([*rows, *only_train])
     timeless = [row.id for row in rows if row.provenance.created_at is None]
     if timeless:
         raise DataError(f"no time to divide by: {_some(timeless)}", where="provenance.created_at")
@@ -159,6 +167,16 @@ def assign_by_time(
     places |= {row.id: _place(row, "dropped", "near_test") for row in earlier if row.id in near}
     training = [row for row in earlier if row.id not in near]
     places |= _draw(training, {"validation": _validation_share(training, options)}, options, seed)
+    held = [row for row in training if places[row.id].split == "validation"]
+    near_held = _near_between(only_train, held, options)
+    near = _near_between(only_train, tested, options)
+    for row in only_train:
+        reason: DropReason | None = None
+        if row.id in near:
+            reason = "near_test"
+        elif row.id in near_held:
+            reason = "near_validation"
+        places[row.id] = _place(row, "dropped" if reason else "train", reason)
     return _manifest("time", places, options, seed, test_start)
 
 
@@ -206,10 +224,24 @@ def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
     late = [
         row.id
         for row in (*sides["train"], *sides["validation"])
-        if manifest.test_start is not None and _time(row) >= manifest.test_start
+        if manifest.test_start is not None
+        and row.provenance.created_at is not None
+        and row.provenance.created_at >= manifest.test_start
     ]
     if late:
         raise _overlap("start in the test window but are not test rows", late)
+    timeless = [
+        row.id
+        for row in (*sides["test"], *sides["validation"])
+        if manifest.test_start is not None and row.provenance.created_at is None
+    ]
+    if timeless:
+        raise DataError(
+            f"{len(timeless)} held-out rows have no time and can only be trained on: "
+            f"{_some(timeless)}",
+            where="split manifest",
+            remedy="the manifest was changed; run the pipeline from the start",
+        )
 
     fitted = [*sides["train"], *sides["validation"]]
     for name, one, other in (
@@ -254,9 +286,7 @@ def _time(row: PromptRow) -> datetime:
     return row.provenance.created_at
 
 
-def _place(
-    row: PromptRow, split: Split, reason: Literal["same_session", "near_test"] | None = None
-) -> Place:
+def _place(row: PromptRow, split: Split, reason: DropReason | None = None) -> Place:
     return Place(split=split, reason=reason, group=row.provenance.group)
 
 
@@ -366,7 +396,7 @@ def _manifest(
         reasons = dropped.setdefault(kind, {"same_session": 0, "near_test": 0})
         sides[place.split] += 1
         if place.reason is not None:
-            reasons[place.reason] += 1
+            reasons[place.reason] = reasons.get(place.reason, 0) + 1
     return SplitManifest(
         method=method,
         seed=seed,
