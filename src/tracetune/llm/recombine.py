@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["question", "command", "other"]
+Kind = Literal["question", "command", "statement", "other"]
 
 _LEAD = re.compile(r"^((?:\S+\s+){0,3}\S*[^\s,:;.!?])\s*[,:;.!]+\s+")
 _TAIL = re.compile(r"\s*[,;.!?]+\s+((?:\S+\s+){0,3}\S+?)\s*[.!?]*$")
@@ -25,15 +25,16 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _STATEMENT = re.compile(
-    r"(i|we|you|he|she|it|they|there|the|an?|my|our|your|this|that|these|those|all|some|any|no|not"
-    r"|for|to|in|on|at|with|by|from|and|but|or|if|as|of)\b",
+    r"(i|we|you|he|she|it|they|there|the|an?|my|our|your|this|that|these|those|no|not|for|to|in|on"
+    r"|at|with|by|from|and|but|or|if|as|of)\b",
     re.IGNORECASE,
 )
 _AFTER_A_VERB = re.compile(
-    r"(my|the|an?|this|that|these|those|our|your|me|us|all|for|up|out|to|in|on|at|every|any|some"
-    r"|it|them|his|her|their|its|about|with|both|each|another)\b",
+    r"(my|the|an?|this|that|these|those|our|your|me|us|all|up|out|every|any|some|it|them|his|her"
+    r"|their|its|both|each|another)\b",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(r"[.!?]+\s+")
 
 OPENINGS = (
     "hi,",
@@ -77,6 +78,7 @@ WAYS: dict[Kind, tuple[str, ...]] = {
         "I would like you to {core}",
         "would you {core}?",
     ),
+    "statement": ("{core}",),
     "other": ("{core}", "it is about this: {core}", "what I need: {core}"),
 }
 """Ways of asking by the kind of the core."""
@@ -102,7 +104,7 @@ class Parts:
         opening: Greeting or lead-in with its punctuation; empty if there is none.
         core: What is asked for, without final punctuation.
         closing: Thanks or other tail; empty if there is none.
-        kind: Question, command, or neither of them for sure.
+        kind: Question, command, statement, or none of them for sure.
     """
 
     opening: str
@@ -123,6 +125,9 @@ def take_apart(text: str) -> Parts:
     tail = _TAIL.search(core)
     if tail is not None and len(core[: tail.start()].split()) >= _FEWEST_WORDS:
         closing, core = tail[1], core[: tail.start()]
+    first = _SENTENCE.split(core, maxsplit=1)[0]
+    if len(first.split()) >= _FEWEST_WORDS:
+        core = first
     core = _END.sub("", core)
     if core[:1].isupper() and core[1:2].islower() and kind_of(core) != "other":
         core = core[0].lower() + core[1:]
@@ -134,9 +139,9 @@ def kind_of(core: str) -> Kind:
     first, _, rest = core.partition(" ")
     if _QUESTION.fullmatch(first):
         return "question"
-    if not _STATEMENT.fullmatch(first) and _AFTER_A_VERB.match(rest):
-        return "command"
-    return "other"
+    if _STATEMENT.fullmatch(first.split("'")[0]):
+        return "statement"
+    return "command" if _AFTER_A_VERB.match(rest) else "other"
 
 
 def requests_of(cores: Iterable[Parts]) -> list[str]:
@@ -176,7 +181,7 @@ FRAMES = (
     "{opening} {request}, {closing}",
     "{context} {request}",
     "{opening} {context} {request}",
-    "{request} {context}",
+    "{request}. {context}",
 )
 """How a request stands in a message; the slots are those of :func:`frames` and ``request``."""
 
@@ -184,6 +189,6 @@ FRAMES = (
 def tidy(text: str) -> str:
     """A put-together message with punctuation and spaces as a person would leave them."""
     text = " ".join(text.split())
-    text = re.sub(r"([?!.])\s*,\s*", r"\1 ", text)  # "… today?, thanks"
+    text = re.sub(r"([?!.])\s*[,.]\s*", r"\1 ", text)  # "… today?, thanks"
     text = re.sub(r"\s+([,.;:?!])", r"\1", text)
     return re.sub(r"([.?!])\1+", r"\1", text).strip()
