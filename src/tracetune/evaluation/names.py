@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LABELS = {
     "base": "base model",
+    "real": "SFT on real rows only",
     "sft": "SFT adapter",
     "dpo": "DPO adapter",
     "kto": "KTO adapter",
@@ -14,6 +15,7 @@ LABELS = {
 
 COLOURS = {
     "base": "#6b6b6b",
+    "real": "#999933",
     "sft": "#56b4e9",
     "dpo": "#0072b2",
     "kto": "#d55e00",

@@ -20,7 +20,7 @@ KINDS = {
 def title(name: str, decision: Document, candidates: Document) -> str:
     """Heading of the report: what was trained by which method."""
     method = decision["method"]
-    words = method if method == "insufficient" else method.upper()
+    words = method if method in ("insufficient", "waiting") else method.upper()
     on = " on conversations" if candidates["output"]["compare"] == "text" else ""
     return f"{name}: {words}{on}"
 

@@ -63,7 +63,7 @@ def _collect(
         status = read_status(folder)
         if status.status != "trained":
             reasons.append(status.reason)
-            state = "insufficient" if status.status == "insufficient" else state
+            state = status.status if status.status in ("insufficient", "waiting") else state
             continue
         adapters[name] = str(folder)
         judged = name

@@ -13,6 +13,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.pipelines.namespaces import shared
+from tracetune.records import SYNTHETIC, Example
 from tracetune.runs import read_status, write_skipped
 from tracetune.splits import AnyRow, SplitManifest
 from tracetune.training.options import (
@@ -36,6 +37,12 @@ def select_rows(splits: Document, rows: list[AnyRow]) -> tuple[list[AnyRow], lis
     return manifest.select(rows, "train"), manifest.select(rows, "validation")
 
 
+def select_real_rows(splits: Document, rows: list[Example]) -> tuple[list[Example], list[Example]]:
+    """The training and validation rows that are not synthetic."""
+    train, validation = select_rows(splits, rows)
+    return [row for row in train if row.provenance.source != SYNTHETIC], validation
+
+
 def inspect_sft(
     train: list[Any],
     validation: list[Any],
@@ -46,6 +53,18 @@ def inspect_sft(
 ) -> Document:
     """The preflight report of an SFT stage."""
     return _inspect("sft", train, validation, base, decision, options, preflight)
+
+
+def inspect_real(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    decision: Document,
+    options: SftOptions,
+    preflight: PreflightOptions,
+) -> Document:
+    """The preflight report of the SFT stage without synthetic rows."""
+    return _inspect("sft", train, validation, base, decision, options, preflight, stage="real")
 
 
 def inspect_dpo(
@@ -80,13 +99,15 @@ def _inspect(
     decision: Document,
     options: StageOptions,
     preflight: PreflightOptions,
+    *,
+    stage: str | None = None,
 ) -> Document:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.preflight import inspect
 
-    stage = decision["stages"][method]
-    if not stage["chosen"]:
-        return {"method": method, "skipped": stage["reason"]}
+    decided = decision["stages"][stage or method]
+    if not decided["chosen"]:
+        return {"method": method, "skipped": decided["reason"]}
     model = BaseModelRef.model_validate(base)
     return inspect(train, validation, model, method, options, preflight).model_dump(mode="json")
 
@@ -103,6 +124,23 @@ def plan_sft(
 ) -> Document:
     """The SFT job with a time estimate, once the preflight gates have passed."""
     return _plan("sft", train, validation, base, report, decision, options, seed, work, None)
+
+
+def plan_real(
+    train: list[Any],
+    validation: list[Any],
+    base: Document,
+    report: Document,
+    decision: Document,
+    options: SftOptions,
+    seed: int,
+    work: Path,
+) -> Document:
+    """The SFT job without synthetic rows."""
+    stage = "real"
+    return _plan(
+        "sft", train, validation, base, report, decision, options, seed, work, None, stage=stage
+    )
 
 
 def plan_dpo(
@@ -153,20 +191,22 @@ def _plan(
     seed: int,
     work: Path,
     start_from: Path | None,
+    *,
+    stage: str | None = None,
 ) -> Document:
     from tracetune.training.base import BaseModelRef
     from tracetune.training.estimate import estimate
     from tracetune.training.job import build_job, job_hash, write_dataset
     from tracetune.training.preflight import PreflightReport, enforce
 
-    stage = decision["stages"][method]
-    few = decision["method"] == "insufficient"
+    decided = decision["stages"][stage or method]
+    none = decision["method"] if decision["method"] in ("insufficient", "waiting") else None
     plan = {
-        "train": stage["train"],
-        "reason": stage["reason"],
-        "status": "insufficient" if few else "planned" if stage["train"] else "skipped",
+        "train": decided["train"],
+        "reason": decided["reason"],
+        "status": none or ("planned" if decided["train"] else "skipped"),
     }
-    if not stage["chosen"]:
+    if not decided["chosen"]:
         return {**plan, "job_hash": None, "job": None, "estimate": None}
     inspected = PreflightReport.model_validate(report)
     enforce(inspected)
@@ -213,6 +253,16 @@ def sft_stage(pipeline: str, parameters: str = "sft") -> Pipeline:
     return _stage(pipeline, "sft", "examples", parameters, inspect_sft, plan_sft)
 
 
+def real_stage(pipeline: str) -> Pipeline:
+    """SFT as in :func:`sft_stage` without synthetic rows, under ``<pipeline>.real``.
+
+    It trains only where synthetic rows are trained on, so that one sees what they change.
+    """
+    return _stage(
+        pipeline, "real", "examples", "sft", inspect_real, plan_real, select=select_real_rows
+    )
+
+
 def dpo_stage(pipeline: str) -> Pipeline:
     """Preferences → preflight → job on top of the SFT adapter → adapter, ``<pipeline>.dpo``."""
     return _stage(
@@ -239,12 +289,13 @@ def _stage(
     inspect: Callable[..., Document],
     plan: Callable[..., Document],
     start: dict[str, str] | None = None,
+    select: Callable[..., Any] = select_rows,
 ) -> Pipeline:
     start = start or {}
     options = f"params:{parameters}"
     nodes = [
         Node(
-            select_rows,
+            select,
             inputs=["splits", rows],
             outputs=["train", "validation"],
             name="select_rows",

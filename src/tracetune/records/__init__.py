@@ -14,6 +14,7 @@ from tracetune.records.answers import (
     make_rating,
 )
 from tracetune.records.base import (
+    SYNTHETIC,
     Message,
     Provenance,
     Record,
@@ -37,6 +38,7 @@ from tracetune.records.searches import (
 )
 
 __all__ = [
+    "SYNTHETIC",
     "CatalogueDocument",
     "Example",
     "Message",

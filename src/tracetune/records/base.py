@@ -39,6 +39,9 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+SYNTHETIC = "synthetic"
+"""``provenance.source`` of rows that somebody wrote and a person approved."""
+
 UtcTime = Annotated[
     AwareDatetime, AfterValidator(_utc), PlainSerializer(_iso, return_type=str, when_used="json")
 ]
@@ -65,7 +68,7 @@ class Provenance(Record):
     """Where a row came from.
 
     Attributes:
-        source: Kind of source: ``phoenix``, ``cli``, ``eisv``, ``conversations``.
+        source: Kind of source: ``phoenix``, ``cli``, ``eisv``, ``conversations``, ``synthetic``.
         tenant: The tenant whose data it is.
         ids: What it was made from, by kind: ``span_id``, ``session_id``, ``turn``, ``cell`` …
         group: The unit that must never be divided between training and test.

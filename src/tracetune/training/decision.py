@@ -2,7 +2,8 @@
 
 Source document 003 and reference C3/C9.10: enough preference pairs mean SFT and DPO on top of it,
 else enough approved rows mean SFT, else nothing. KTO (Ethayarajh et al. 2024), which needs no pairs
-and no approved majority, stands between the last two if it is allowed.
+and no approved majority, stands between the last two if it is allowed. Synthetic rows count once a
+person approved them (C9.17); while some wait for people, too little is no final answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tracetune.errors import DataError
 
-Choice = Literal["dpo", "sft", "kto", "insufficient"]
+Choice = Literal["dpo", "sft", "kto", "waiting", "insufficient"]
 
 KINDS = {"pairs": "preference pairs", "examples": "approved rows", "ratings": "rated answers"}
 """Kinds of rows, in words for people."""
@@ -27,6 +28,8 @@ class Counts(BaseModel):
         examples: Approved and corrected rows.
         good: Good rated answers.
         bad: Bad rated answers.
+        synthetic_pairs: How many of the pairs are approved synthetic ones.
+        synthetic_examples: How many of the rows are approved synthetic ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +38,8 @@ class Counts(BaseModel):
     examples: int
     good: int
     bad: int
+    synthetic_pairs: int = 0
+    synthetic_examples: int = 0
 
 
 class Thresholds(BaseModel):
@@ -72,7 +77,8 @@ class Decision(BaseModel):
         thresholds: Fewest rows by kind.
         missing: Rows missing per kind, for the kinds that are below their threshold.
         confidence: Rows over twice the threshold, at most 1 (source document 003); 1 for
-            ``insufficient``. It says how far the count is from the threshold, nothing else.
+            ``waiting`` and ``insufficient``. It says how far the count is from the threshold,
+            nothing else.
         reason: One sentence for people.
         dry_run: Nothing is trained, whatever was decided.
         stages: What each stage of the pipeline does.
@@ -90,15 +96,43 @@ class Decision(BaseModel):
     stages: dict[str, StageDecision]
 
 
-def choose(counts: Counts, thresholds: Thresholds, *, dry_run: bool) -> Decision:
+REAL = "real"
+"""The stage that trains SFT without synthetic rows, so that one sees what they change."""
+
+
+def missing_rows(counts: Counts, thresholds: Thresholds) -> dict[str, int]:
+    """Rows missing per kind; empty if one of the kinds has enough, because one is enough."""
+    missing = _missing(counts, thresholds, _usable_ratings(counts))
+    kinds = [kind for kind in KINDS if kind != "ratings" or thresholds.ratings is not None]
+    return missing if all(kind in missing for kind in kinds) else {}
+
+
+def _usable_ratings(counts: Counts) -> int:
+    return 2 * min(counts.good, counts.bad)  # the rarer kind counts twice
+
+
+def choose(counts: Counts, thresholds: Thresholds, *, dry_run: bool, waiting: int = 0) -> Decision:
     """The method that the rows are enough for (pipeline ``auto``).
 
     Args:
         counts: Training rows by kind.
         thresholds: Fewest rows by kind.
         dry_run: Nothing is trained.
+        waiting: Synthetic candidates that wait for people.
     """
-    ratings = 2 * min(counts.good, counts.bad)  # the rarer kind counts twice
+    decision = _choose(counts, thresholds, dry_run, waiting)
+    chosen = decision.method in ("dpo", "sft") and counts.synthetic_examples > 0
+    why = decision.stages["sft"].reason
+    if decision.method in ("dpo", "sft", "kto") and not chosen:
+        why = "no synthetic row is among the training rows"
+    if chosen and counts.examples == counts.synthetic_examples:
+        chosen, why = False, "there is no real row to train on"
+    real = StageDecision(chosen=chosen, train=chosen and not dry_run, reason=why)
+    return decision.model_copy(update={"stages": {**decision.stages, REAL: real}})
+
+
+def _choose(counts: Counts, thresholds: Thresholds, dry_run: bool, waiting: int) -> Decision:
+    ratings = _usable_ratings(counts)
     missing = _missing(counts, thresholds, ratings)
     method: Choice
     if "pairs" not in missing:
@@ -113,7 +147,11 @@ def choose(counts: Counts, thresholds: Thresholds, *, dry_run: bool) -> Decision
     else:
         words = ", ".join(f"{count} {KINDS[kind]}" for kind, count in missing.items())
         reason = f"too little to train on; missing for training: {words} (one of them is enough)"
-        return _decision("insufficient", counts, thresholds, missing, 1.0, reason, dry_run)
+        method = "insufficient"
+        if waiting:
+            method = "waiting"
+            reason += f"; {waiting} synthetic candidates wait for people"
+        return _decision(method, counts, thresholds, missing, 1.0, reason, dry_run)
     confidence = min(1.0, found / (2 * needed))
     reason = f"{found} {KINDS[kind]} reach {needed}: {what}"
     return _decision(method, counts, thresholds, missing, confidence, reason, dry_run)
@@ -172,6 +210,7 @@ _STAGES: dict[Choice, tuple[str, ...]] = {
     "dpo": ("sft", "dpo"),
     "sft": ("sft",),
     "kto": ("kto",),
+    "waiting": (),
     "insufficient": (),
 }
 

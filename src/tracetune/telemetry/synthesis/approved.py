@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracetune.records import Example, Preference, ReviewItem, make_example, make_preference
-
-SOURCE = "synthetic"
+from tracetune.records import (
+    SYNTHETIC,
+    Example,
+    Preference,
+    ReviewItem,
+    make_example,
+    make_preference,
+)
 
 
 def group_of(item: ReviewItem) -> str:
     """The unit that is never divided: a candidate and whatever was written anew from it."""
-    return f"synthetic:{item.root}"
+    return f"{SYNTHETIC}:{item.root}"
 
 
 def rows_of(items: Sequence[ReviewItem], tenant: str) -> tuple[list[Example], list[Preference]]:
@@ -28,7 +33,7 @@ def rows_of(items: Sequence[ReviewItem], tenant: str) -> tuple[list[Example], li
     for item in sorted(items, key=lambda item: item.id):
         shared: dict[str, Any] = {
             "prompt": item.prompt,
-            "source": SOURCE,
+            "source": SYNTHETIC,
             "tenant": tenant,
             "ids": {"item_id": item.id, "request_id": item.request_id},
             "group": group_of(item),
