@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tracetune.errors import DataError
 from tracetune.files import sha256_json
-from tracetune.near import Shingles, near_pairs, shingles
+from tracetune.near_rows import NearOptions, PromptRow, clusters, near_between
 from tracetune.records import (
     Example,
     Preference,
@@ -27,7 +27,6 @@ from tracetune.records import (
     UtcTime,
 )
 
-PromptRow = Example | Preference | Rating | Triplet | SearchQuery
 AnyRow = TypeVar("AnyRow", Example, Preference, Rating, Triplet, SearchQuery)
 
 DropReason = Literal["same_session", "near_test", "near_validation"]
@@ -37,18 +36,12 @@ VALIDATION_ABOVE = 100
 _SHOWN = 5
 
 
-class SplitOptions(BaseModel):
+class SplitOptions(NearOptions):
     """How rows are divided."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     validation_share: float = Field(
         0.1, ge=0, lt=1, description="Share of the training rows set aside for validation."
     )
-    near_duplicate: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity from which two prompts are the same."
-    )
-    shingle: int = Field(3, ge=1, description="Words per shingle.")
 
 
 class Place(BaseModel):
@@ -124,7 +117,6 @@ def assign_by_time(
     test_groups: Collection[str],
     options: SplitOptions,
     seed: int,
-    only_train: Sequence[PromptRow] = (),
 ) -> SplitManifest:
     """Divides rows by a cut-off time and by group; the test side wins.
 
@@ -133,21 +125,17 @@ def assign_by_time(
     (``near_test``). From the rest a validation set is drawn in whole clusters of groups and
     near-duplicates, if there are more than 100 rows.
 
-    Rows that happened nowhere (synthetic ones) are never held out: they are training rows, unless
-    their prompt is nearly that of a held-out row (``near_test``, ``near_validation``).
-
     Args:
         rows: Examples and preferences together; both share one manifest.
         test_start: Start of the test window (aware).
         test_groups: Groups known to reach into the test window, also where no test row says so.
         options: Shares and thresholds.
         seed: Seed of the validation draw.
-        only_train: Rows without a time that may be trained on and never be held out.
 
     Raises:
         DataError: If a row id stands twice or a row has no time.
     """
-    _check_ids([*rows, *only_train])
+    _check_ids(rows)
     timeless = [row.id for row in rows if row.provenance.created_at is None]
     if timeless:
         raise DataError(f"no time to divide by: {_some(timeless)}", where="provenance.created_at")
@@ -163,21 +151,43 @@ def assign_by_time(
             places[row.id] = _place(row, "dropped", "same_session")
         else:
             earlier.append(row)
-    near = _near_between(earlier, tested, options)
+    near = near_between(earlier, tested, options)
     places |= {row.id: _place(row, "dropped", "near_test") for row in earlier if row.id in near}
     training = [row for row in earlier if row.id not in near]
     places |= _draw(training, {"validation": _validation_share(training, options)}, options, seed)
-    held = [row for row in training if places[row.id].split == "validation"]
-    near_held = _near_between(only_train, held, options)
-    near = _near_between(only_train, tested, options)
-    for row in only_train:
-        reason: DropReason | None = None
-        if row.id in near:
-            reason = "near_test"
-        elif row.id in near_held:
-            reason = "near_validation"
-        places[row.id] = _place(row, "dropped" if reason else "train", reason)
     return _manifest("time", places, options, seed, test_start)
+
+
+def add_training_rows(
+    manifest: SplitManifest, rows: Sequence[PromptRow], added: Sequence[PromptRow]
+) -> SplitManifest:
+    """A manifest with rows that may only be trained on: synthetic ones, which happened nowhere.
+
+    What the manifest says of the other rows stays. An added row is dropped if its prompt is nearly
+    that of a held-out row (``near_test``, ``near_validation``).
+
+    Args:
+        manifest: The manifest of ``rows``.
+        rows: The rows it divides.
+        added: The further rows.
+
+    Raises:
+        DataError: If a row id stands twice, or the manifest does not know one of ``rows``.
+    """
+    _check_ids([*rows, *added])
+    places = {row.id: manifest.place(row.id) for row in rows}
+    reasons: dict[str, DropReason] = {}
+    sides: tuple[tuple[Split, DropReason], ...] = (
+        ("validation", "near_validation"),
+        ("test", "near_test"),
+    )
+    for split, reason in sides:
+        held = [row for row in rows if places[row.id].split == split]
+        reasons |= dict.fromkeys(near_between(added, held, manifest.options), reason)
+    for row in added:
+        found = reasons.get(row.id)
+        places[row.id] = _place(row, "dropped" if found else "train", found)
+    return _manifest(manifest.method, places, manifest.options, manifest.seed, manifest.test_start)
 
 
 def assign_by_hash(
@@ -252,7 +262,7 @@ def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
         held_contents = {row.provenance.content_hash for row in other}
         same_group = [row.id for row in one if row.provenance.group in held_groups]
         same_content = [row.id for row in one if row.provenance.content_hash in held_contents]
-        near = sorted(_near_between(one, other, manifest.options))
+        near = sorted(near_between(one, other, manifest.options))
         for what, found in (
             ("share a group", same_group),
             ("have the content", same_content),
@@ -294,66 +304,6 @@ def _kind(row_id: str) -> str:
     return row_id.partition("-")[0]
 
 
-def _shingles(row: PromptRow, options: SplitOptions) -> Shingles:
-    """Of what the user said; the instruction is the same in every row."""
-    if isinstance(row, Triplet):
-        text = row.anchor
-    elif isinstance(row, SearchQuery):
-        text = row.text
-    else:
-        text = "\n".join(message.content for message in row.prompt if message.role == "user")
-    return shingles(text, options.shingle)
-
-
-def _near_between(
-    rows: Sequence[PromptRow], held: Sequence[PromptRow], options: SplitOptions
-) -> set[str]:
-    """Ids of those ``rows`` whose prompt is nearly that of one of ``held``."""
-    held_sets = {_shingles(row, options) for row in held}
-    ids: dict[Shingles, list[str]] = defaultdict(list)
-    for row in rows:
-        ids[_shingles(row, options)].append(row.id)
-    found = set(ids) & held_sets
-    sets = [*(ids.keys() - held_sets), *held_sets]
-    cut = len(sets) - len(held_sets)
-
-    def wanted(i: int, j: int) -> bool:
-        return i < cut <= j and sets[i] not in found
-
-    for i, _ in near_pairs(sets, options.near_duplicate, wanted):
-        found.add(sets[i])
-    return {row_id for near in found for row_id in ids[near]}
-
-
-def _clusters(rows: Sequence[PromptRow], options: SplitOptions) -> list[list[str]]:
-    """Row ids that must stay together: by group, and by near-duplicates, joined."""
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        parent[root(i)] = root(first.setdefault(row.provenance.group, i))
-    same: dict[Shingles, int] = {}
-    for i, row in enumerate(rows):
-        parent[root(i)] = root(same.setdefault(_shingles(row, options), i))
-    at = list(same.values())
-
-    def apart(i: int, j: int) -> bool:
-        return root(at[i]) != root(at[j])
-
-    for i, j in near_pairs(list(same), options.near_duplicate, apart):
-        parent[root(at[i])] = root(at[j])
-    clusters: dict[int, list[str]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        clusters[root(i)].append(row.id)
-    return [sorted(ids) for ids in clusters.values()]
-
-
 def _validation_share(rows: Sequence[PromptRow], options: SplitOptions) -> float:
     kinds = Counter(_kind(row.id) for row in rows)
     return options.validation_share if max(kinds.values(), default=0) > VALIDATION_ABOVE else 0.0
@@ -367,12 +317,12 @@ def _draw(
     A cluster that would overfill a side is passed over; what no side takes is training.
     """
     by_id = {row.id: row for row in rows}
-    clusters = sorted(_clusters(rows, options), key=lambda ids: sha256_json([seed, ids[0]]))
+    ordered = sorted(clusters(rows, options), key=lambda ids: sha256_json([seed, ids[0]]))
     split_of: dict[str, Split] = {}
     for name, share in shares.items():
         side: Split = "test" if name == "test" else "validation"
         room = round(share * len(rows))
-        for ids in clusters:
+        for ids in ordered:
             if ids[0] not in split_of and len(ids) <= room:
                 room -= len(ids)
                 split_of |= dict.fromkeys(ids, side)
