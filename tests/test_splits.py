@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from tracetune.errors import DataError
 from tracetune.near import shingles, similarity
 from tracetune.records import Example, Message, Preference, make_example, make_preference
-from tracetune.splits import SplitManifest, SplitOptions, assign_by_hash, assign_by_time, verify
+from tracetune.splits import (
+    SplitManifest,
+    SplitOptions,
+    add_training_rows,
+    assign_by_hash,
+    assign_by_time,
+    verify,
+)
 
 CUT = datetime(2026, 2, 22, tzinfo=UTC)
 OPTIONS = SplitOptions()
@@ -261,3 +268,47 @@ def test_any_rows_are_divided_cleanly_and_whatever_their_order(
     assert all(len(found) == 1 for found in held.values())
     shuffle.shuffle(rows)
     assert assign(rows) == manifest
+
+
+def written(number: int, text: str):
+    return make_example(
+        prompt=prompt(text),
+        completion=answer("a"),
+        source="synthetic",
+        tenant="demo",
+        ids={"item_id": f"{number}"},
+        group=f"synthetic:{number}",
+        created_at=None,
+    )
+
+
+def test_written_rows_are_trained_on_and_never_held_out():
+    real = [row(n) for n in range(150)] + [row(n, days=1) for n in range(200, 220)]
+    manifest = by_time(real)
+    held = {r.id for r in real if manifest.place(r.id).split == "validation"}
+    assert held
+    near_validation = next(r for r in real if r.id in held).prompt[-1].content
+    added = [
+        written(1, sentence(900)),
+        written(2, sentence(205) + " please"),
+        written(3, near_validation),
+    ]
+    joined = add_training_rows(manifest, real, added)
+    assert [(joined.place(r.id).split, joined.place(r.id).reason) for r in added] == [
+        ("train", None),
+        ("dropped", "near_test"),
+        ("dropped", "near_validation"),
+    ]
+    assert {r.id: joined.place(r.id) for r in real} == {r.id: manifest.place(r.id) for r in real}
+    assert joined.count("sft", "train") == manifest.count("sft", "train") + 1
+    verify(joined, [*real, *added])
+    assert add_training_rows(manifest, real, []) == manifest
+
+
+def test_a_written_row_that_was_moved_to_the_test_side_is_found():
+    real, added = [row(n) for n in range(5)], [written(1, sentence(900))]
+    joined = add_training_rows(by_time(real), real, added)
+    place = joined.rows[added[0].id].model_copy(update={"split": "test"})
+    forged = joined.model_copy(update={"rows": {**joined.rows, added[0].id: place}})
+    with pytest.raises(DataError, match="have no time and can only be trained on"):
+        verify(forged, [*real, *added])

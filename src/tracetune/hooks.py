@@ -40,6 +40,8 @@ class ProjectHooks:
         self._done = 0
         self._context: Any = None
         self._run_started = ""
+        self._replies: Path | None = None
+        self._spent: dict[str, Any] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -60,13 +62,17 @@ class ProjectHooks:
             )
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any
+    ) -> None:
         """Takes the lock of tenant and name."""
         root, parameters = self._data_root(), self._context.params
         self._lock = RunLock(root / "locks" / parameters["tenant"] / f"{parameters['name']}.lock")
         self._lock.acquire()
         self._done, self._total = 0, len(pipeline.nodes)
         self._run_started = utc_now()
+        self._replies = catalog.load("llm").folder if "llm" in pipeline.inputs() else None
+        self._spent = self._spending()
         logger.info(
             "%s for tenant %s, name %s: %d steps",
             ", ".join(run_params.get("pipeline_names") or ["dpo"]),
@@ -108,6 +114,12 @@ class ProjectHooks:
             self._lock.release()
             self._lock = None
 
+    def _spending(self) -> dict[str, Any]:
+        """What text services cost this tenant and name so far, as the kept replies say."""
+        from tracetune.llm.ledger import spent
+
+        return {} if self._replies is None else spent(self._replies).model_dump(mode="json")
+
     def _data_root(self) -> Path:
         root = Path(self._context.config_loader["globals"]["data_root"])
         return root if root.is_absolute() else self._context.project_path / root
@@ -135,6 +147,7 @@ class ProjectHooks:
                     if run_params.get(key)
                 },
                 "parameters": dict(parameters),
+                "spending": {"before": self._spent, "after": self._spending()},
                 "commit": code_commit(self._context.project_path),
                 "versions": {"python": platform.python_version(), **installed_versions()},
             },

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracetune.errors import DataError
-from tracetune.training.decision import Counts, Decision, Thresholds, choose, demand
+from tracetune.training.decision import Counts, Decision, Thresholds, choose, demand, missing_rows
 
 KTO = Thresholds(pairs=20, examples=50, ratings=50)
 NO_KTO = Thresholds(pairs=20, examples=50)
@@ -75,3 +75,36 @@ def test_any_counts_give_one_clear_answer(pairs: int, examples: int, good: int, 
     assert all(missing > 0 for missing in decision.missing.values())
     more = choose(counts(pairs + 50, examples, good, bad), KTO, dry_run=False)
     assert more.method == "dpo"
+
+
+def test_too_little_waits_while_people_have_something_to_approve() -> None:
+    decision = choose(counts(3, 40), NO_KTO, dry_run=False, waiting=12)
+    assert (decision.method, trained(decision)) == ("waiting", [])
+    assert "12 synthetic candidates wait for people" in decision.reason
+    assert choose(counts(20, 0), NO_KTO, dry_run=False, waiting=12).method == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "expected"),
+    [(0, "no synthetic row"), (10, ""), (50, "there is no real row")],
+)
+def test_real_rows_are_trained_on_alone_beside_synthetic_ones(
+    synthetic: int, expected: str
+) -> None:
+    found = counts(0, 50).model_copy(update={"synthetic_examples": synthetic})
+    real = choose(found, NO_KTO, dry_run=False).stages["real"]
+    assert real.train == (expected == "")
+    assert expected in real.reason
+    assert not choose(found, NO_KTO, dry_run=True).stages["real"].train
+
+
+@given(
+    pairs=st.integers(0, 30), examples=st.integers(0, 60), good=st.integers(0, 40),
+    bad=st.integers(0, 40), kto=st.booleans(),
+)  # fmt: skip
+def test_rows_are_missing_exactly_when_nothing_can_be_trained(
+    pairs: int, examples: int, good: int, bad: int, kto: bool
+) -> None:
+    found, thresholds = counts(pairs, examples, good, bad), KTO if kto else NO_KTO
+    none = choose(found, thresholds, dry_run=False).method == "insufficient"
+    assert bool(missing_rows(found, thresholds)) == none

@@ -49,6 +49,9 @@ class ReportContext:
         preflight: Preflight report by stage, as JSON values.
         made_with: How the run was made: nested names and values (hashes, versions, seeds).
         notes: Sentences shown below the verdict, for example the estimate of a dry run.
+        synthetic: What is told about rows written for review: ``sentences``, ``table`` (rows of
+            name, real, synthetic), ``dropped`` (rows of reason and number) and ``limits``; None
+            where there are none.
     """
 
     title: str
@@ -62,6 +65,7 @@ class ReportContext:
     preflight: Mapping[str, Mapping[str, Any]]
     made_with: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
+    synthetic: Mapping[str, Any] | None = None
 
 
 def render(context: ReportContext) -> str:

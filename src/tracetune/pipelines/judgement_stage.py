@@ -192,9 +192,14 @@ def write_report(
     candidates: Document,
     tenant: str,
     name: str,
+    synthetic: Document | None = None,
+    distance_figure: Figure | None = None,
     **stages: Document,
 ) -> tuple[str, str]:
-    """The HTML page and the few lines a person reads at the end of a run."""
+    """The HTML page and the few lines a person reads at the end of a run.
+
+    ``synthetic`` and its figure are there in pipelines that have rows written for review.
+    """
     from tracetune.evaluation.funnel_figure import funnel_steps
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render, summary_lines
@@ -205,6 +210,7 @@ def write_report(
         row_counts,
         title,
     )
+    from tracetune.pipelines.synthetic_notes import review_lines, synthetic_section
 
     verdict = Gate.model_validate(gate)
     counts = row_counts(splits)
@@ -226,18 +232,22 @@ def write_report(
                 "rewards": rewards,
                 "calibration": calibration,
                 "funnel": funnel_figure,
+                **({"distance": distance_figure} if synthetic else {}),
             },
             funnel=funnel_steps(funnel),
             counts=counts,
             preflight=preflights,
             made_with=made_with(snapshot, base, privacy, plans),
             notes=notes(decision, candidates, plans),
+            synthetic=synthetic_section(synthetic, metrics) if synthetic else None,
         )
     )
     trained_on = {kind: rows for kind, rows in counts.items() if kind in ("examples", "pairs")}
     lines = summary_lines(metrics, verdict, trained_on)
     if decision["dry_run"]:
         lines += dry_run_lines(funnel, preflights, plans)
+    if synthetic:
+        lines += review_lines(synthetic)
     return page, "\n".join(lines)
 
 
@@ -256,6 +266,7 @@ def judgement_stage(
     *,
     rows: Sequence[str] = ("examples", "preferences", "ratings"),
     collect: Callable[..., Document] = collect_agents,
+    synthetic: bool = False,
 ) -> Pipeline:
     """Held-out rows and adapters → predictions, metrics, gate, figures, report, release.
 
@@ -265,6 +276,7 @@ def judgement_stage(
             ``dpo`` among them held-out pairs are scored too.
         rows: Kinds of rows that the split manifest divides.
         collect: Says by what rule answers are judged.
+        synthetic: The pipeline has rows written for review; the report tells about them.
     """
     tests = ["test", "test_pairs"] if "dpo" in stages else ["test"]
     of_stages = {
@@ -297,7 +309,7 @@ def judgement_stage(
                 name="draw_figures",
                 tags="judgement",
             ),
-            _report_node(stages),
+            _report_node(stages, synthetic),
         ],
         namespace=f"{pipeline}.judgement",
         inputs={
@@ -305,6 +317,7 @@ def judgement_stage(
             **shared(pipeline, "snapshot", "privacy", "decision"),
             **{k: v for k, v in of_stages.items() if not k.endswith("adapter")},
             "train": f"{pipeline}.sft.train",
+            **(shared(pipeline, "synthetic", "figure_distance") if synthetic else {}),
         },
         outputs=shared(
             pipeline,
@@ -343,13 +356,15 @@ def _predict_node(rows: Sequence[str]) -> Node:
     )
 
 
-def _report_node(stages: Sequence[str]) -> Node:
+def _report_node(stages: Sequence[str], synthetic: bool) -> Node:
     documents = ["metrics", "gate", "funnel", "splits", "snapshot", "privacy", "base", "decision"]
     documents += ["candidates"]
     documents += [f"{stage}_{what}" for stage in stages for what in ("plan", "preflight")]
     drawn = {
         "funnel_figure" if figure == "funnel" else figure: f"figure_{figure}" for figure in FIGURES
     }
+    if synthetic:
+        drawn |= {"synthetic": "synthetic", "distance_figure": "figure_distance"}
     return Node(
         write_report,
         inputs={

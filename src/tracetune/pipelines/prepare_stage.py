@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +11,7 @@ from kedro.pipeline import Node, Pipeline
 
 from tracetune.errors import ConfigurationError
 from tracetune.pipelines.namespaces import shared
-from tracetune.records import Example, Preference
+from tracetune.records import SYNTHETIC, Example, Preference
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest
 from tracetune.telemetry.options import TelemetryOptions
@@ -85,16 +87,30 @@ def decide_sft(splits: dict[str, Any], sft: SftOptions, dry_run: bool) -> dict[s
 
 
 def decide_auto(
-    splits: dict[str, Any], dpo: DpoOptions, sft: SftOptions, kto: KtoOptions, dry_run: bool
+    splits: dict[str, Any],
+    review: dict[str, Any],
+    dpo: DpoOptions,
+    sft: SftOptions,
+    kto: KtoOptions,
+    dry_run: bool,
 ) -> dict[str, Any]:
-    """The method that the rows are enough for, or none."""
-    thresholds = Thresholds(
+    """The method that the rows are enough for, or none; waits while candidates wait for people."""
+    decision = choose(
+        count_rows(SplitManifest.model_validate(splits)),
+        auto_thresholds(dpo, sft, kto),
+        dry_run=checked_flag(dry_run),
+        waiting=review["open"],
+    )
+    return decision.model_dump(mode="json")
+
+
+def auto_thresholds(dpo: DpoOptions, sft: SftOptions, kto: KtoOptions) -> Thresholds:
+    """Fewest rows by kind for ``auto``."""
+    return Thresholds(
         pairs=dpo.min_dpo_pairs,
         examples=sft.min_sft_examples,
         ratings=kto.min_kto_ratings if kto.allowed else None,
     )
-    decision = choose(_counts(splits), thresholds, dry_run=_checked(dry_run))
-    return decision.model_dump(mode="json")
 
 
 def _demand(
@@ -105,12 +121,17 @@ def _demand(
     *,
     with_sft: bool = True,
 ) -> dict[str, Any]:
-    counts, checked = _counts(splits), _checked(dry_run)
+    counts, checked = count_rows(SplitManifest.model_validate(splits)), checked_flag(dry_run)
     decision = demand(method, counts, thresholds, dry_run=checked, with_sft=with_sft)
     return decision.model_dump(mode="json")
 
 
-def _checked(dry_run: bool) -> bool:
+def checked_flag(dry_run: bool) -> bool:
+    """``dry_run`` itself, once it is known to be true or false.
+
+    Raises:
+        ConfigurationError: It is something else; ``--params`` gives texts too.
+    """
     if not isinstance(dry_run, bool):
         raise ConfigurationError(
             f"{dry_run!r} is neither true nor false", where="dry_run", remedy="use dry_run=true"
@@ -118,14 +139,20 @@ def _checked(dry_run: bool) -> bool:
     return dry_run
 
 
-def _counts(splits: dict[str, Any]) -> Counts:
+def count_rows(manifest: SplitManifest) -> Counts:
     """Training rows by kind, as the manifest has them: what is left after every rule."""
-    manifest = SplitManifest.model_validate(splits)
+    synthetic = Counter(
+        row_id.partition("-")[0]
+        for row_id, place in manifest.rows.items()
+        if place.split == "train" and place.group.startswith(f"{SYNTHETIC}:")
+    )
     return Counts(
         pairs=manifest.count("pair", "train"),
         examples=manifest.count("sft", "train"),
         good=manifest.count("good", "train"),
         bad=manifest.count("bad", "train"),
+        synthetic_pairs=synthetic["pair"],
+        synthetic_examples=synthetic["sft"],
     )
 
 
@@ -177,11 +204,12 @@ def prepare_stage(
             )
         )
     parameters = {name for name in decide.inputs if name.startswith("params:")}
+    documents = set(decide.inputs) - parameters - {"splits"}
     return Pipeline(
         nodes,
         namespace=f"{pipeline}.prepare",
         inputs={
-            **shared(pipeline, "splits", *rows),
+            **shared(pipeline, "splits", *rows, *sorted(documents)),
             "embedded_models": "embedded_models",
             "released": "released",
         },
@@ -191,11 +219,11 @@ def prepare_stage(
     )
 
 
-def decide_node(function: Any, *parameters: str) -> Node:
-    """The node that decides, from ``splits`` and the named parameters."""
+def decide_node(function: Any, *parameters: str, documents: Sequence[str] = ()) -> Node:
+    """The node that decides, from ``splits``, further documents and the named parameters."""
     return Node(
         function,
-        inputs=["splits", *(f"params:{name}" for name in parameters)],
+        inputs=["splits", *documents, *(f"params:{name}" for name in parameters)],
         outputs="decision",
         name="decide",
         tags="training",

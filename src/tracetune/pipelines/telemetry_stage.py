@@ -149,11 +149,13 @@ def test_sessions_node() -> Node:
     )
 
 
-def telemetry_stage(pipeline: str) -> Pipeline:
+def telemetry_stage(pipeline: str, *, prefix: str = "") -> Pipeline:
     """Telemetry of the tenant → ``examples``, ``preferences``, ``funnel``, ``splits``.
 
     Args:
         pipeline: Name of the pipeline, which is the namespace of what the stage hands on.
+        prefix: Put before ``examples``, ``preferences`` and ``splits``, where further rows join
+            them under these names.
     """
     return Pipeline(
         [
@@ -207,18 +209,10 @@ def telemetry_stage(pipeline: str) -> Pipeline:
         ],
         namespace=f"{pipeline}.telemetry",
         inputs={"phoenix", "spans", "annotations"},
-        outputs=shared(
-            pipeline,
-            "snapshot",
-            "units",
-            "verdicts",
-            "examples",
-            "preferences",
-            "ratings",
-            "funnel",
-            "privacy",
-            "test_sessions",
-            "splits",
-        ),
+        outputs={
+            **shared(pipeline, "snapshot", "units", "verdicts", "ratings", "funnel", "privacy"),
+            **shared(pipeline, "test_sessions"),
+            **{n: f"{pipeline}.{prefix}{n}" for n in ("examples", "preferences", "splits")},
+        },
         parameters={"telemetry", "privacy", "splits", "tenant", "seed"},
     )

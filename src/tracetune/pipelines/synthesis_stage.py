@@ -1,0 +1,299 @@
+"""The synthesis stage: too few rows → candidates → people → approved rows → one split manifest.
+
+What is missing is counted as ``auto`` counts it. Candidates go to the review of the tenant and name
+and are never trained on before a person approved them; what was approved joins the real rows. In a
+dry run nothing is written and nothing is paid for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedro.pipeline import Node, Pipeline
+
+from tracetune.datasets.llm_dataset import LlmAccess
+from tracetune.datasets.review_dataset import Reviews
+from tracetune.llm.options import LlmOptions
+from tracetune.pipelines.namespaces import shared
+from tracetune.pipelines.prepare_stage import auto_thresholds, checked_flag, count_rows
+from tracetune.privacy import PrivacyOptions
+from tracetune.records import SYNTHETIC, Example, Preference, Rating, ReviewItem
+from tracetune.review.items import ReviewedItem
+from tracetune.review.options import ReviewOptions
+from tracetune.splits import SplitManifest, SplitOptions, add_training_rows
+from tracetune.telemetry.options import TelemetryOptions
+from tracetune.telemetry.synthesis.options import SynthesisOptions
+from tracetune.training.options import DpoOptions, KtoOptions, SftOptions
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+else:
+    Figure = Any
+
+PIPELINE = "auto"
+"""The pipeline that this stage belongs to; reviewers are told to run it again."""
+
+Document = dict[str, Any]
+
+
+def collect_reviews(
+    reviews: Reviews, review: ReviewOptions, tenant: str, name: str
+) -> list[ReviewedItem]:
+    """Every candidate ever submitted with what people said of it, in Phoenix too if asked to."""
+    if review.place == "phoenix":
+        reviews.pull(review, tenant, name)
+    return reviews.store.items()
+
+
+def plan_candidates(
+    real_examples: list[Example],
+    real_preferences: list[Preference],
+    ratings: list[Rating],
+    real_splits: Document,
+    reviewed: list[ReviewedItem],
+    telemetry: TelemetryOptions,
+    synthesis: SynthesisOptions,
+    review: ReviewOptions,
+    dpo: DpoOptions,
+    sft: SftOptions,
+    kto: KtoOptions,
+    tenant: str,
+) -> Document:
+    """What is missing after everything that was approved, and for which answers it is written."""
+    from tracetune.review.items import ACCEPTED, OPEN
+    from tracetune.telemetry.synthesis.approved import rows_of
+    from tracetune.telemetry.synthesis.plan import make_plan, rewrites_of
+    from tracetune.training.decision import missing_rows
+
+    accepted = [found.final for found in reviewed if found.state in ACCEPTED]
+    examples, preferences = rows_of(accepted, tenant)
+    manifest = add_training_rows(
+        SplitManifest.model_validate(real_splits),
+        [*real_examples, *real_preferences, *ratings],
+        [*examples, *preferences],
+    )
+    plan = make_plan(
+        missing=missing_rows(count_rows(manifest), auto_thresholds(dpo, sft, kto)),
+        open_items=[found.item for found in reviewed if found.state in OPEN],
+        submitted=len(reviewed),
+        rewrites=rewrites_of(
+            [found.item for found in reviewed],
+            {found.item.id: found.why for found in reviewed if found.state == "rejected"},
+            review.max_attempts,
+        ),
+        examples=manifest.select([*real_examples, *examples], "train"),
+        preferences=manifest.select([*real_preferences, *preferences], "train"),
+        output=telemetry.output,
+        options=synthesis,
+    )
+    return plan.model_dump(mode="json")
+
+
+def write_candidates(
+    need: Document,
+    real_examples: list[Example],
+    real_preferences: list[Preference],
+    ratings: list[Rating],
+    real_splits: Document,
+    reviewed: list[ReviewedItem],
+    llm_access: LlmAccess,
+    llm: LlmOptions,
+    telemetry: TelemetryOptions,
+    synthesis: SynthesisOptions,
+    splits: SplitOptions,
+    privacy: PrivacyOptions,
+    seed: int,
+    dry_run: bool,
+) -> tuple[list[ReviewItem], Document]:
+    """Has candidates written and keeps those that fit the schema and resemble nothing that exists.
+
+    Returns:
+        Candidates for review, and the report on what was asked for and what came.
+    """
+    from tracetune.telemetry.synthesis.plan import SynthesisPlan
+    from tracetune.telemetry.synthesis.screen import Screen
+    from tracetune.telemetry.synthesis.write import GenerationReport
+    from tracetune.telemetry.synthesis.write import write_candidates as write
+
+    plan = SynthesisPlan.model_validate(need)
+    if plan.state != "write" or checked_flag(dry_run):
+        return [], GenerationReport(writer=llm.label).model_dump(mode="json")
+    real = [*real_examples, *real_preferences, *ratings]
+    train = SplitManifest.model_validate(real_splits).select(real_examples, "train")
+    with llm_access.open(llm, seed) as writer:
+        candidates, report = write(
+            plan,
+            writer=writer,
+            screen=Screen(
+                telemetry=telemetry,
+                splits=splits,
+                privacy=privacy,
+                real=[row.prompt[-1].content for row in real],
+                before=[found.item for found in reviewed],
+                shown=train,
+                written_by=writer.label,
+            ),
+            train=train,
+            telemetry=telemetry,
+            options=synthesis,
+            seed=seed,
+        )
+    return candidates, report.model_dump(mode="json")
+
+
+def submit_candidates(
+    candidates: list[ReviewItem],
+    reviews: Reviews,
+    review: ReviewOptions,
+    telemetry: TelemetryOptions,
+    tenant: str,
+    name: str,
+) -> tuple[list[ReviewItem], Document]:
+    """Hands the candidates to the reviewers; gives what is approved by now, and what waits."""
+    from tracetune.review import places
+    from tracetune.review.items import ACCEPTED, ReviewSpec
+    from tracetune.runs import utc_now
+
+    reviews.store.submit(
+        candidates,
+        ReviewSpec(output=telemetry.output, max_chars=telemetry.max_chars),
+        auto_approve_from=review.threshold if review.auto_approve else None,
+        at=utc_now(),
+    )
+    if review.place == "phoenix":
+        reviews.push(review, tenant, name)
+    found = reviews.store.items()
+    approved = [item.final for item in found if item.state in ACCEPTED]
+    state = places.summary(
+        found, review, tenant, name, pipeline=PIPELINE, submitted=len(candidates)
+    )
+    return approved, state
+
+
+def join_rows(
+    real_examples: list[Example],
+    real_preferences: list[Preference],
+    ratings: list[Rating],
+    real_splits: Document,
+    approved: list[ReviewItem],
+    tenant: str,
+) -> tuple[list[Example], list[Preference], Document]:
+    """Real rows and approved synthetic ones, and the manifest that divides them all."""
+    from tracetune.telemetry.synthesis.approved import rows_of
+
+    examples, preferences = rows_of(approved, tenant)
+    manifest = add_training_rows(
+        SplitManifest.model_validate(real_splits),
+        [*real_examples, *real_preferences, *ratings],
+        [*examples, *preferences],
+    )
+    return (
+        [*real_examples, *examples],
+        [*real_preferences, *preferences],
+        manifest.model_dump(mode="json"),
+    )
+
+
+def compare_rows(
+    need: Document,
+    generation: Document,
+    review: Document,
+    examples: list[Example],
+    splits: Document,
+    telemetry: TelemetryOptions,
+    seed: int,
+) -> tuple[Document, Figure]:
+    """How far approved synthetic rows are from real ones, with how they came to be."""
+    from tracetune.evaluation import distance
+
+    train = SplitManifest.model_validate(splits).select(examples, "train")
+    found = distance.compare(
+        [row for row in train if row.provenance.source != SYNTHETIC],
+        [row for row in train if row.provenance.source == SYNTHETIC],
+        telemetry.output,
+        seed=seed,
+    )
+    document = {
+        "plan": {key: need[key] for key in ("state", "reason", "missing", "waiting")},
+        "generation": generation,
+        "review": review,
+        "distance": found,
+    }
+    return document, distance.figure(found)
+
+
+def synthesis_stage() -> Pipeline:
+    """Real rows, reviews → candidates → ``examples``, ``preferences``, ``splits``, ``synthetic``."""
+    pipeline = PIPELINE
+    real = ["real_examples", "real_preferences", "ratings", "real_splits"]
+    return Pipeline(
+        [
+            Node(
+                collect_reviews,
+                inputs=["reviews", "params:review", "params:tenant", "params:name"],
+                outputs="reviewed",
+                name="collect_reviews",
+                tags="review",
+            ),
+            Node(
+                plan_candidates,
+                inputs=[
+                    *real,
+                    *("reviewed", "params:telemetry", "params:synthesis", "params:review"),
+                    *("params:dpo", "params:sft", "params:kto", "params:tenant"),
+                ],
+                outputs="need",
+                name="plan_candidates",
+                tags="synthesis",
+            ),
+            Node(
+                write_candidates,
+                inputs=[
+                    *("need", *real, "reviewed", "llm", "params:llm", "params:telemetry"),
+                    *("params:synthesis", "params:splits", "params:privacy", "params:seed"),
+                    "params:dry_run",
+                ],
+                outputs=["candidates_for_review", "generation"],
+                name="write_candidates",
+                tags=["synthesis", "remote"],
+            ),
+            Node(
+                submit_candidates,
+                inputs=[
+                    *("candidates_for_review", "reviews", "params:review", "params:telemetry"),
+                    *("params:tenant", "params:name"),
+                ],
+                outputs=["approved", "review"],
+                name="submit_candidates",
+                tags="review",
+            ),
+            Node(
+                join_rows,
+                inputs=[*real, "approved", "params:tenant"],
+                outputs=["examples", "preferences", "splits"],
+                name="join_rows",
+                tags="splits",
+            ),
+            Node(
+                compare_rows,
+                inputs=[
+                    *("need", "generation", "review", "examples", "splits"),
+                    *("params:telemetry", "params:seed"),
+                ],
+                outputs=["synthetic", "figure_distance"],
+                name="compare_rows",
+                tags="judgement",
+            ),
+        ],
+        namespace=f"{pipeline}.synthesis",
+        inputs={**shared(pipeline, *real), "reviews": "reviews", "llm": "llm"},
+        outputs=shared(
+            pipeline,
+            *("reviewed", "need", "candidates_for_review", "generation", "approved", "review"),
+            *("examples", "preferences", "splits", "synthetic", "figure_distance"),
+        ),
+        parameters={
+            *("review", "telemetry", "synthesis", "dpo", "sft", "kto", "llm", "splits"),
+            *("privacy", "tenant", "name", "seed", "dry_run"),
+        },
+    )
