@@ -4,8 +4,9 @@
               → regenerated  ───┴→ rejected → (written anew: another item, regenerated)
               → auto_approved
 
-An item never changes. What people decide about it is a history of events, and the state of an item
-is what its events say.
+A person may change a decision later: approved ⇄ rejected, auto_approved → approved or rejected.
+Only what was rejected and then written anew stays rejected. An item never changes. What people
+decide about it is a history of events, and the state of an item is what its events say.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class ReviewedItem(Record):
         why: The words of the last decision.
         who: Who decided last; empty while nobody did.
         at: When.
+        seq: Position in the history of the last event about it; whoever changes a decision says
+            which one it saw.
     """
 
     item: ReviewItem
@@ -111,3 +114,4 @@ class ReviewedItem(Record):
     why: Text = ""
     who: Text = ""
     at: UtcTime | None = None
+    seq: int = 0
