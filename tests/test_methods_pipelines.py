@@ -77,7 +77,7 @@ NONE = f"{FEW},sft.min_sft_examples=100000"
         ("autodpo", "", "dpo", {"sft", "dpo"}),
         ("autosft", FEW, "sft", {"sft"}),
         ("autokto", f"{NONE},kto.allowed=true,kto.min_kto_ratings=4", "kto", {"kto"}),
-        ("autonone", NONE, "insufficient", set()),
+        ("autonone", f"{NONE},synthesis.allowed=false", "insufficient", set()),
     ],
 )
 def test_auto_decides_once_and_trains_that(
@@ -154,7 +154,12 @@ def test_what_cannot_be_done_is_said(shop: Project, pipeline: str, params: str, 
     ("pipeline", "name", "last", "records"),
     [
         ("sft", "entity_extraction", "split_rows", ("examples.jsonl", "ratings.jsonl")),
-        ("auto", "profile_selection", "split_rows", ("examples.jsonl", "preferences.jsonl")),
+        (
+            "auto",
+            "profile_selection",
+            "split_rows",
+            ("real_examples.jsonl", "real_preferences.jsonl", "real_splits.json"),
+        ),
         ("embedding", "demo", "split_searches", ("triplets.jsonl", "documents.jsonl")),
     ],
 )
@@ -174,6 +179,7 @@ def test_a_live_server_gives_the_same_records(
         assert result.returncode == 0, result.stdout
         where = f"demo/{name}/{pipeline}"
         paths = [project.latest("04_feature", record, where) for record in records]
-        paths.append(project.latest("05_model_input", "splits.json", where))
+        if "real_splits.json" not in records:
+            paths.append(project.latest("05_model_input", "splits.json", where))
         found.append([sha256_file(path) for path in paths])
     assert found[0] == found[1]

@@ -17,7 +17,7 @@ from tests.synthesis.builders import (
     screen,
 )
 from tracetune.telemetry.synthesis.options import SynthesisOptions
-from tracetune.telemetry.synthesis.plan import Cell, SynthesisPlan, make_plan, rewrites_of
+from tracetune.telemetry.synthesis.plan import Cell, Rewrite, SynthesisPlan, make_plan
 
 
 def plan(missing: dict[str, int], **given) -> SynthesisPlan:
@@ -110,20 +110,17 @@ def test_what_waits_is_not_written_again_and_the_limit_holds():
     assert planned(plan({"examples": 100}, open_items=waiting, options=few)).total() == 2
 
 
-def test_rejected_candidates_are_written_anew_until_the_attempts_are_used_up():
+def test_rejected_candidates_are_written_anew_first_and_count_for_their_kind():
     checker, cell = screen(), Cell(kind="example", target="hr_agent", count=1)
     raw = {"request": "who approves my parental leave", "output": {"agent": "hr_agent"}}
-    first = checker.add(raw, cell, "r")
-    assert first is not None
-    rewrites = rewrites_of([first], {first.id: "too stiff"}, 1)
-    assert [(r.words, r.attempt) for r in rewrites] == [("too stiff", 1)]
-    raw = {"request": "my kid is due in June, who signs?", "output": {"agent": "hr_agent"}}
-    second = checker.add(raw, cell, "r2", rewrites[0])
-    assert second is not None
-    assert second.id == f"{first.id}_regen_1"
-    assert rewrites_of([first, second], {first.id: "too stiff"}, 1) == []
-    assert rewrites_of([first, second], {first.id: "x", second.id: "no"}, 1) == []
-    assert len(rewrites_of([first, second], {first.id: "x", second.id: "no"}, 2)) == 1
+    item = checker.add(raw, cell, "r")
+    assert item is not None
+    again = [Rewrite(item=item, words="too stiff", attempt=1)]
+    exact = SynthesisOptions(surplus=0)
+    found = plan({"examples": 3}, rewrites=again, options=exact)
+    assert (found.rewrites, planned(found).total()) == (again, 2)
+    one = plan({"examples": 3}, rewrites=again, options=SynthesisOptions(most=1))
+    assert (len(one.rewrites), one.cells) == (1, [])
 
 
 @given(

@@ -87,7 +87,7 @@ def draw_retrieval(
         retrieval_figures.quality(metrics),
         retrieval_figures.differences(metrics),
         retrieval_figures.slices(metrics),
-        funnel_figure.funnel(funnel_figure.funnel_steps(funnel)),
+        funnel_figure.funnel(funnel_figure.funnel_steps(_shown_funnel(funnel))),
     )
 
 
@@ -120,7 +120,11 @@ def write_retrieval_report(
     verdict = Gate.model_validate(gate)
     kinds = SplitManifest.model_validate(splits).counts
     counts = {"triplets": kinds.get("triplet", {}), "queries": kinds.get("query", {})}
-    notes = [f"Decision: {decision['reason']}.", _catalogue_words(funnel), _previous(previous)]
+    notes = [
+        f"Decision: {decision['reason']}.",
+        f"{_sets_words(funnel)} {_catalogue_words(funnel)}",
+        _previous(previous),
+    ]
     cost = plan["estimate"]
     if cost:
         notes.append(
@@ -143,7 +147,7 @@ def write_retrieval_report(
                 "funnel": funnel_figure,
             },
             funnel=funnel,
-            funnel_steps=funnel_steps(funnel),
+            funnel_steps=funnel_steps(_shown_funnel(funnel)),
             counts=counts,
             preflight=preflight,
             made_with={
@@ -163,6 +167,26 @@ def write_retrieval_report(
     )
     lines = summary_lines(metrics, verdict, counts)
     return page, "\n".join([*lines, *notes[1:2], *notes[3:]])
+
+
+def _shown_funnel(funnel: Document) -> Document:
+    """The funnel of the set that is drawn: feedback, unless only annotated documents are used."""
+    return funnel if "feedback" in funnel["used"]["sets"] else funnel["document_set"]
+
+
+def _sets_words(funnel: Document) -> str:
+    used = funnel["used"]
+    text = "Triplets in use: " + ", ".join(
+        f"{count:,} of {name}" for name, count in used["by_set"].items()
+    )
+    if used["contradiction"]:
+        text += f" ({used['contradiction']:,} left out, because the sets contradict each other)"
+    unused = {
+        "feedback": funnel["triplets"]["rows"],
+        "documents": funnel["document_set"]["triplets"]["rows"],
+    }
+    left = [f"{n:,} of {name}" for name, n in unused.items() if name not in used["sets"] and n]
+    return f"{text}; not in use: {', '.join(left)}." if left else f"{text}."
 
 
 def _catalogue_words(funnel: Document) -> str:

@@ -38,11 +38,16 @@ Document = dict[str, Any]
 
 def collect_reviews(
     reviews: Reviews, review: ReviewOptions, tenant: str, name: str
-) -> list[ReviewedItem]:
-    """Every candidate ever submitted with what people said of it, in Phoenix too if asked to."""
+) -> tuple[list[ReviewedItem], list[ReviewedItem]]:
+    """Every candidate with what people said of it, in Phoenix too if they review there.
+
+    Returns:
+        All candidates ever submitted, and the rejected ones that are to be written anew.
+    """
     if review.place == "phoenix":
         reviews.pull(review, tenant, name)
-    return reviews.store.items()
+    store = reviews.store
+    return store.items(), store.rejected_for_rewriting(review.max_attempts)
 
 
 def plan_candidates(
@@ -51,9 +56,9 @@ def plan_candidates(
     ratings: list[Rating],
     real_splits: Document,
     reviewed: list[ReviewedItem],
+    to_rewrite: list[ReviewedItem],
     telemetry: TelemetryOptions,
     synthesis: SynthesisOptions,
-    review: ReviewOptions,
     dpo: DpoOptions,
     sft: SftOptions,
     kto: KtoOptions,
@@ -62,7 +67,7 @@ def plan_candidates(
     """What is missing after everything that was approved, and for which answers it is written."""
     from tracetune.review.items import ACCEPTED, OPEN
     from tracetune.telemetry.synthesis.approved import rows_of
-    from tracetune.telemetry.synthesis.plan import make_plan, rewrites_of
+    from tracetune.telemetry.synthesis.plan import Rewrite, make_plan
     from tracetune.training.decision import missing_rows
 
     accepted = [found.final for found in reviewed if found.state in ACCEPTED]
@@ -76,11 +81,10 @@ def plan_candidates(
         missing=missing_rows(count_rows(manifest), auto_thresholds(dpo, sft, kto)),
         open_items=[found.item for found in reviewed if found.state in OPEN],
         submitted=len(reviewed),
-        rewrites=rewrites_of(
-            [found.item for found in reviewed],
-            {found.item.id: found.why for found in reviewed if found.state == "rejected"},
-            review.max_attempts,
-        ),
+        rewrites=[
+            Rewrite(item=found.item, words=found.why, attempt=found.item.attempt + 1)
+            for found in to_rewrite
+        ],
         examples=manifest.select([*real_examples, *examples], "train"),
         preferences=manifest.select([*real_preferences, *preferences], "train"),
         output=telemetry.output,
@@ -117,27 +121,27 @@ def write_candidates(
 
     plan = SynthesisPlan.model_validate(need)
     if plan.state != "write" or checked_flag(dry_run):
-        return [], GenerationReport(writer=llm.label).model_dump(mode="json")
+        return [], GenerationReport().model_dump(mode="json")
     real = [*real_examples, *real_preferences, *ratings]
     train = SplitManifest.model_validate(real_splits).select(real_examples, "train")
-    with llm_access.open(llm, seed) as writer:
-        candidates, report = write(
-            plan,
-            writer=writer,
-            screen=Screen(
-                telemetry=telemetry,
-                splits=splits,
-                privacy=privacy,
-                real=[row.prompt[-1].content for row in real],
-                before=[found.item for found in reviewed],
-                shown=train,
-                written_by=writer.label,
-            ),
-            train=train,
+    writer = llm_access.open(llm, seed)
+    candidates, report = write(
+        plan,
+        writer=writer,
+        screen=Screen(
             telemetry=telemetry,
-            options=synthesis,
-            seed=seed,
-        )
+            splits=splits,
+            privacy=privacy,
+            real=[row.prompt[-1].content for row in real],
+            before=[found.item for found in reviewed],
+            shown=train,
+            written_by=writer.label,
+        ),
+        train=train,
+        telemetry=telemetry,
+        options=synthesis,
+        seed=seed,
+    )
     return candidates, report.model_dump(mode="json")
 
 
@@ -223,7 +227,7 @@ def compare_rows(
 
 
 def synthesis_stage() -> Pipeline:
-    """Real rows, reviews → candidates → ``examples``, ``preferences``, ``splits``, ``synthetic``."""
+    """Real rows and reviews → candidates → rows, ``splits`` and ``synthetic``."""
     pipeline = PIPELINE
     real = ["real_examples", "real_preferences", "ratings", "real_splits"]
     return Pipeline(
@@ -231,7 +235,7 @@ def synthesis_stage() -> Pipeline:
             Node(
                 collect_reviews,
                 inputs=["reviews", "params:review", "params:tenant", "params:name"],
-                outputs="reviewed",
+                outputs=["reviewed", "to_rewrite"],
                 name="collect_reviews",
                 tags="review",
             ),
@@ -239,7 +243,7 @@ def synthesis_stage() -> Pipeline:
                 plan_candidates,
                 inputs=[
                     *real,
-                    *("reviewed", "params:telemetry", "params:synthesis", "params:review"),
+                    *("reviewed", "to_rewrite", "params:telemetry", "params:synthesis"),
                     *("params:dpo", "params:sft", "params:kto", "params:tenant"),
                 ],
                 outputs="need",
@@ -289,7 +293,15 @@ def synthesis_stage() -> Pipeline:
         inputs={**shared(pipeline, *real), "reviews": "reviews", "llm": "llm"},
         outputs=shared(
             pipeline,
-            *("reviewed", "need", "candidates_for_review", "generation", "approved", "review"),
+            *(
+                "reviewed",
+                "to_rewrite",
+                "need",
+                "candidates_for_review",
+                "generation",
+                "approved",
+                "review",
+            ),
             *("examples", "preferences", "splits", "synthetic", "figure_distance"),
         ),
         parameters={

@@ -28,15 +28,16 @@ def synthetic_section(synthetic: Document, metrics: Document) -> Document:
     from tracetune.telemetry.synthesis.screen import REASONS
 
     distance, generation = synthetic["distance"], synthetic["generation"]
-    dropped = [
-        (REASONS[reason], count) for reason, count in generation["dropped"].items() if count
-    ]
+    dropped = [(REASONS[reason], count) for reason, count in generation["dropped"].items() if count]
     limits = []
     if distance["status"] == "compared":
         limits.append(distance["not_shown"])
     return {
-        "sentences": [*_generated(synthetic), *_reviewed(synthetic["review"])]
-        + with_and_without(metrics),
+        "sentences": [
+            *_generated(synthetic),
+            *_reviewed(synthetic["review"]),
+            *with_and_without(metrics),
+        ],
         "table": _table(distance) if distance["status"] == "compared" else [],
         "dropped": dropped,
         "limits": limits,
@@ -48,7 +49,9 @@ def review_lines(synthetic: Document) -> list[str]:
     review, generation = synthetic["review"], synthetic["generation"]
     lines = []
     if generation["candidates"]:
-        lines.append(f"Written  {generation['candidates']} candidates by the {generation['writer']}")
+        lines.append(
+            f"Written  {generation['candidates']} candidates by the {generation['writer']}"
+        )
     if generation["short"]:
         short = ", ".join(f"{cell} ({count})" for cell, count in generation["short"].items())
         lines.append(f"Short    {short}")
@@ -94,9 +97,8 @@ def _reviewed(review: Document) -> list[str]:
     if review["writers"]:
         found.append(f"Approved candidates were written by: {', '.join(review['writers'])}.")
     if review["open"]:
-        found.append(
-            f"{review['open']} candidates wait for people. Next: {'; then '.join(review['commands'])}."
-        )
+        commands = "; then ".join(review["commands"])
+        found.append(f"{review['open']} candidates wait for people. Next: {commands}.")
     return found
 
 
@@ -115,8 +117,8 @@ def with_and_without(metrics: Mapping[str, Any]) -> list[str]:
     ]
     if adapter != "sft" and "sft" in metrics["models"]:
         found.append(
-            f"SFT alone with synthetic rows: {percent(metrics['models']['sft'][measure])}; the rest "
-            f"of the difference is due to {adapter.upper()}."
+            f"SFT alone with synthetic rows: {percent(metrics['models']['sft'][measure])}; the "
+            f"rest of the difference is due to {adapter.upper()}."
         )
     return found
 

@@ -218,21 +218,3 @@ def _mistaken_for(
     ]
     before = sum(number for (cell, _), number in given.items() if cell == name)
     return wrong[before // 2 % len(wrong)] if wrong and before % 2 == 0 else ""
-
-
-def rewrites_of(
-    items: Sequence[ReviewItem], rejected: Mapping[str, str], max_attempts: int
-) -> list[Rewrite]:
-    """Rejected candidates with attempts left, in their order; only the last writing of each.
-
-    Args:
-        items: All candidates ever submitted.
-        rejected: Reviewers' words by id, of those that are rejected now.
-        max_attempts: How often a candidate is written anew.
-    """
-    last = {item.root: item for item in sorted(items, key=lambda item: item.attempt)}
-    return [
-        Rewrite(item=item, words=rejected[item.id], attempt=item.attempt + 1)
-        for item in items
-        if item.id in rejected and last[item.root] is item and item.attempt < max_attempts
-    ]

@@ -24,7 +24,7 @@ class GenerationReport(Record):
     """What was asked for, what came, what was kept.
 
     Attributes:
-        writer: Who wrote.
+        writer: Who wrote; empty if nobody was asked.
         requests: Requests sent or taken from kept replies.
         outcomes: Requests by what became of them.
         problems: Reasons of requests without an answer, each once.
@@ -38,7 +38,7 @@ class GenerationReport(Record):
         tokens: Tokens read and written by the model for them.
     """
 
-    writer: str
+    writer: str = ""
     requests: int = 0
     outcomes: dict[str, int] = Field(default_factory=dict)
     problems: list[str] = Field(default_factory=list)
