@@ -9,13 +9,18 @@ from tracetune.llm.contracts import (
     Usage,
 )
 from tracetune.llm.options import LlmOptions
+from tracetune.llm.spending import Spending, spent
+from tracetune.llm.writers import open_writer
 
 __all__ = [
     "OUTCOMES",
     "Grammar",
     "LlmOptions",
+    "Spending",
     "TextRequest",
     "TextResult",
     "TextWriter",
     "Usage",
+    "open_writer",
+    "spent",
 ]

@@ -42,6 +42,14 @@ class PriceTable(Options):
     batch: float = Field(0.5, gt=0, le=1, description="Factor for Message Batches.")
     cache_read: float = Field(0.1, ge=0, description="Factor on input read from the cache.")
     cache_write: float = Field(1.25, ge=0, description="Factor on input written to the cache.")
+    cache_minimum: dict[str, int] = Field(
+        {"claude-opus-5": 512, "claude-fable-5-1": 512, "claude-haiku-4-5": 4096},
+        description="Model id → tokens below which the service caches nothing (its documentation, "
+        "2026).",
+    )
+    cache_minimum_unknown: int = Field(
+        4096, ge=1, description="The same for models that are not listed: the largest known."
+    )
 
 
 class LlmOptions(Options):
@@ -69,7 +77,12 @@ class LlmOptions(Options):
     max_tokens: int = Field(4_000, ge=1, le=21_000, description="Longest answer of a request.")
     concurrency: int = Field(4, ge=1, le=64, description="Requests at a time (direct).")
     batch_size: int = Field(500, ge=1, le=10_000, description="Most requests per batch.")
-    timeout: float = Field(120.0, gt=0, description="Seconds one call may take.")
+    timeout: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds without an answer after which a call is given up. A direct request "
+        "that is given up may have been paid, so this is long.",
+    )
     attempts: int = Field(6, ge=1, description="Tries of a call that costs nothing when it fails.")
     poll_seconds: float = Field(20.0, gt=0, description="Between two looks at a batch.")
     deadline_hours: float = Field(
