@@ -93,6 +93,18 @@ def corrected(item: ReviewItem, correction: Correction | None, spec: ReviewSpec)
     return ReviewItem(**{**fields, **changed})
 
 
+def difference(item: ReviewItem, final: ReviewItem) -> Correction | None:
+    """The correction that makes ``final`` out of ``item``; None if they are the same."""
+    if item == final:
+        return None
+    answer, rejected = words_of(final.answer), words_of(final.rejected or [])
+    return Correction(
+        request=request_of(final) if request_of(final) != request_of(item) else None,
+        answer=answer if answer != words_of(item.answer) else None,
+        rejected=rejected if rejected != words_of(item.rejected or []) else None,
+    )
+
+
 def read_answer(text: str, output: OutputSpec) -> Target | None:
     """What an answer names; None if it is no answer of the agent."""
     if output.compare == "text":
