@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from tracetune.errors import ConfigurationError, ServerError
@@ -74,7 +74,7 @@ def _wait(attempt: int, retry_after: str | None) -> float:
     return min(0.5 * float(2**attempt), LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
-def _address(url: str) -> tuple[str, str]:
+def _address(url: str, setting: str) -> tuple[str, str]:
     """Host, and the address as it may be shown: without user, password and path."""
     try:
         parts = urlsplit(url)
@@ -84,7 +84,7 @@ def _address(url: str) -> tuple[str, str]:
     if not host or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
             "the address of the Phoenix server is not an http(s) URL",
-            where="telemetry.url",
+            where=setting,
             remedy="give it as http://host:port",
         )
     return host, f"{parts.scheme}://{host}" + (f":{port}" if port else "")
@@ -97,13 +97,24 @@ class PhoenixServer:
         url: Base address, such as ``http://127.0.0.1:6006``.
         api_key: Sent as bearer token; it stands in no message and no log line.
         timeout: Seconds that a single request may take.
+        setting: The parameter that holds the address, for messages.
+        instead: What can be done without a server, for messages.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        *,
+        setting: str = "telemetry.url",
+        instead: str = "telemetry.source=snapshot runs without a server",
+    ) -> None:
         """Checks address and key; the first request makes the connection."""
         import httpx
 
-        self.host, self.address = _address(url)
+        self.host, self.address = _address(url, setting)
+        self._setting, self._instead = setting, instead
         key = (api_key or "").strip()
         if not key.isascii() or not key.isprintable() or " " in key:
             # The HTTP library would quote the value in its error.
@@ -140,6 +151,20 @@ class PhoenixServer:
             ServerError: If the server is down, refuses, or fails on every attempt.
         """
         return self._request(path, lambda: self._client.get(path, params=params))
+
+    def send(self, method: Literal["POST", "PUT"], path: str, body: Any = None) -> Any:
+        """The JSON answer to a request that may be repeated without changing more.
+
+        Args:
+            method: HTTP method.
+            path: Path on the server.
+            body: JSON value, or None.
+
+        Raises:
+            ServerError: If the server is down, refuses, or fails on every attempt.
+        """
+        answer, _ = self._request(path, lambda: self._client.request(method, path, json=body))
+        return answer
 
     def graphql(self, query: str, variables: dict[str, Any]) -> Any:
         """The ``data`` of a GraphQL query (reads only, so it may be repeated)."""
@@ -209,8 +234,8 @@ class PhoenixServer:
         raise ServerError(
             f"the Phoenix server does not answer {path}: {reason}",
             where=self.address,
-            remedy="start it (make phoenix), or check telemetry.url and the network; "
-            "telemetry.source=snapshot runs without a server",
+            remedy=f"start it (make phoenix), or check {self._setting} and the network; "
+            f"{self._instead}",
         ) from None
 
     def _refusal(self, path: str, response: httpx.Response) -> ServerError:
@@ -226,7 +251,7 @@ class PhoenixServer:
                 f"nothing is found at {path} (status {status}); "
                 "the address may not be a Phoenix server, or what was asked for is gone",
                 where=self.address,
-                remedy="check telemetry.url, then run again",
+                remedy=f"check {self._setting}, then run again",
             )
         return ServerError(
             f"the Phoenix server refused {path} with status {status}: {response.text[:200]}",
