@@ -1,4 +1,4 @@
-"""Commands of the project: ``kedro run`` with readable errors, and ``kedro predict``."""
+"""Commands of the project: ``kedro run`` with readable errors, ``predict`` and ``review``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kedro.framework.cli.utils import KedroCliError, env_option
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
 from tracetune.errors import ConfigurationError, DataError, TracetuneError
 
@@ -137,3 +138,80 @@ def _answer(
                 remedy=f"kedro run --pipeline={pipeline} --params=tenant={tenant},name={name}",
             )
         return answer_once(adapter, text, use_adapter=not base)
+
+
+@cli.command()
+@click.option("--tenant", default="demo", show_default=True, help="Whose candidates they are.")
+@click.option("--name", default="demo", show_default=True, help="The thing that is trained.")
+@click.option("--who", default=None, help="Who reviews.  [default: your login name]")
+@click.option("--status", is_flag=True, help="Say how many are approved, rejected and open; stop.")
+@click.option(
+    "--export",
+    "export_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write all candidates to a CSV file for a spreadsheet; stop.",
+)
+@click.option(
+    "--import",
+    "import_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take the decisions that people filled in there; all of them or none.",
+)
+@env_option
+@click.pass_obj
+def review(
+    metadata: Any,
+    tenant: str,
+    name: str,
+    who: str | None,
+    status: bool,
+    export_file: Path | None,
+    import_file: Path | None,
+    env: str | None,
+) -> None:
+    """Approve or reject synthetic candidates, one at a time, before anything is trained on them.
+
+    \b
+    a approve   r reject, with a reason   e edit and approve   s skip
+    u undo      arrows move               ? help               q quit
+
+    Every decision is on the disk at once, and the next start goes on where you left. In place of
+    the terminal, a spreadsheet can be filled in: --export, then --import. docs/review.md tells
+    more.
+    """
+    from tracetune.review import command
+
+    with readable_errors():
+        reviews, options = _reviews(metadata.project_path, tenant, name, env)
+        where = command.Review(reviews.store, options, tenant, name, env)
+        if sum((status, export_file is not None, import_file is not None)) > 1:
+            raise ConfigurationError("choose one of them", where="--status, --export, --import")
+        if export_file is not None:
+            lines = command.export(where, export_file)
+        elif import_file is not None:
+            lines = command.import_file(where, import_file, who)
+        elif status:
+            lines = command.status(where)
+        else:
+            lines = command.in_terminal(where, who)
+        click.echo("\n".join(lines))
+
+
+def _reviews(project: Path, tenant: str, name: str, env: str | None) -> tuple[Any, Any]:
+    """The review of a tenant and name, and its options."""
+    from tracetune.review.options import ReviewOptions
+
+    with KedroSession.create(
+        project, env=env, runtime_params={"tenant": tenant, "name": name}
+    ) as session:
+        context: Any = session.load_context()  # type: ignore[attr-defined]
+        try:
+            options = ReviewOptions.model_validate(context.params.get("review", {}))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ConfigurationError(
+                first["msg"], where=".".join(["review", *map(str, first["loc"])])
+            ) from None
+        return context.catalog.load("reviews"), options

@@ -132,11 +132,12 @@ def import_decisions(store: ReviewStore, path: Path, *, who: str, at: str) -> Im
     known = {shown.item.id: shown for shown in store.items()}
     found: list[tuple[_Row, _Filled | None]] = []
     problems: list[str] = []
-    remedy = ""
+    remedy, ids = "", set[str]()
     for row in rows:
         try:
-            if any(row.cells["id"] == other.cells["id"] for other, _ in found):
+            if row.cells["id"] in ids:
                 raise _Problem("id", "the candidate stands there twice", "keep one of the rows")
+            ids.add(row.cells["id"])
             found.append((row, _decision(row, known, store)))
         except _Problem as problem:
             place = f"row {row.number} (line {row.line}), column {problem.column}"
