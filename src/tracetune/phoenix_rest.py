@@ -166,18 +166,26 @@ class PhoenixServer:
         answer, _ = self._request(path, lambda: self._client.request(method, path, json=body))
         return answer
 
-    def graphql(self, query: str, variables: dict[str, Any]) -> Any:
-        """The ``data`` of a GraphQL query (reads only, so it may be repeated)."""
+    def graphql(self, query: str, variables: dict[str, Any]) -> tuple[Any, int]:
+        """The ``data`` of a GraphQL query (reads only, so it may be repeated).
+
+        The number is that of :meth:`get`.
+
+        Raises:
+            ServerError: Also if the server answers with an error in place of data.
+        """
         body = {"query": query, "variables": variables}
-        answer, _ = self._request("/graphql", lambda: self._client.post("/graphql", json=body))
+        answer, repaired = self._request(
+            "/graphql", lambda: self._client.post("/graphql", json=body)
+        )
         if answer.get("errors"):
             reason = answer["errors"][0].get("message", "no reason given")
             raise ServerError(
-                f"the server refused to count: {reason}",
+                f"the server refused a question about the project: {reason[:200]}",
                 where=self.address,
                 remedy="check that the server is Phoenix 20.26 or newer",
             )
-        return answer["data"]
+        return answer["data"], repaired
 
     def pages(self, path: str, params: dict[str, Any]) -> Iterator[tuple[list[Any], int]]:
         """All pages of a listing, following its cursor.

@@ -17,11 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kedro.io import DatasetError
 from tools.sample.plan import CONFUSIONS
 from tools.sample.private import planted
 from tools.sample.spans import ANCHOR
 from tools.sample.whole import all_spans
 
+from tracetune.datasets.snapshot_dataset import SnapshotTableDataset
 from tracetune.errors import DataError
 from tracetune.phoenix_rest import repair_surrogates
 from tracetune.telemetry import snapshot
@@ -59,12 +63,29 @@ def annotation(number: int, **changes: Any) -> snapshot.Row:
     return row | changes
 
 
-def save(folder: Path, spans: Any = None, annotations: Any = None) -> snapshot.SnapshotManifest:
+def document(number: int, **changes: Any) -> snapshot.Row:
+    row = dict.fromkeys(snapshot.table_schema("document_annotations").names) | {
+        "annotation_id": f"DocumentAnnotation:{number:012d}",
+        "span_id": f"{1:016x}",
+        "position": number,
+        "name": "relevance",
+        "identifier": "",
+        "metadata_json": "{}",
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
+    return row | changes
+
+
+def save(
+    folder: Path, spans: Any = None, annotations: Any = None, documents: Any = ()
+) -> snapshot.SnapshotManifest:
     return snapshot.write(
         folder,
         spans=[[span(1), span(2)]] if spans is None else spans,
         annotations=[[annotation(1), annotation(2)]] if annotations is None else annotations,
         sessions=[],
+        document_annotations=documents,
         fields=lambda: {
             "project": "p",
             "window": {"start": NOON, "end": NOON + timedelta(days=1)},
@@ -147,7 +168,7 @@ def test_broken_manifest(copy: Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2 is unknown"),
+        ({"format": 3}, "format 3 is unknown; this version reads 1 and 2"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"anchor": "2026-10-01T00:00:00"}, "anchor: .*timezone"),
         ({"files": {}}, r"spans\.parquet: the file is not the one"),
@@ -196,7 +217,12 @@ def test_files_that_are_no_such_table(copy: Path, content: str | None) -> None:
 def test_round_trip(tmp_path: Path) -> None:
     manifest = save(tmp_path / "t")
     assert snapshot.read_manifest(tmp_path / "t") == manifest
-    assert manifest.counts == {"spans": 2, "annotations": 2, "sessions": 0}
+    assert manifest.counts == {
+        "spans": 2,
+        "annotations": 2,
+        "sessions": 0,
+        "document_annotations": 0,
+    }
     assert pq.read_table(tmp_path / "t/spans.parquet").to_pylist() == [span(1), span(2)]
 
 
@@ -227,6 +253,78 @@ def test_every_value_counts(tmp_path: Path, changes: dict[str, Any]) -> None:
     second = save(tmp_path / "t", spans=[[span(1), span(2, **changes)]])
     assert second.content_hash != first.content_hash
     assert snapshot.read_manifest(tmp_path / "t") == second
+
+
+def as_format_1(folder: Path) -> Path:
+    """The snapshot as it was written before there were annotations of documents."""
+    (folder / "document_annotations.parquet").unlink()
+    manifest = json.loads((folder / "snapshot.json").read_text())
+    del manifest["counts"]["document_annotations"]
+    del manifest["files"]["document_annotations.parquet"]
+    (folder / "snapshot.json").write_text(json.dumps(manifest | {"format": 1}))
+    return folder
+
+
+def documents_in(folder: Path) -> list[dict[str, Any]]:
+    path = str(folder / "document_annotations.parquet")
+    table = SnapshotTableDataset(filepath=path, connection={"backend": "duckdb"}).load()
+    rows: list[dict[str, Any]] = table.to_pyarrow().to_pylist()
+    return rows
+
+
+def test_older_snapshot_is_read_as_without_annotations_of_documents(tmp_path: Path) -> None:
+    save(tmp_path / "t")
+    folder = as_format_1(tmp_path / "t")
+    manifest = snapshot.read_manifest(folder)
+    assert (manifest.format, manifest.counts["spans"]) == (1, 2)
+    assert documents_in(folder) == []
+
+
+def test_table_that_is_missing_from_a_new_snapshot_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "t")
+    (tmp_path / "t/document_annotations.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"annotations\.parquet: the table does not exist"):
+        documents_in(tmp_path / "t")
+
+
+def test_the_same_content_has_the_same_hash_in_both_formats(tmp_path: Path) -> None:
+    """Written anew, though, so that the folder holds the table."""
+    first = save(tmp_path / "t")
+    as_format_1(tmp_path / "t")
+    assert snapshot.read_manifest(tmp_path / "t").content_hash == first.content_hash
+    assert save(tmp_path / "t") == first
+    assert snapshot.read_manifest(tmp_path / "t").format == 2
+
+
+def test_annotations_of_documents_count(tmp_path: Path) -> None:
+    rows = [document(0), document(1, label="relevant", score=1.0)]
+    with_rows = save(tmp_path / "a", documents=[rows])
+    assert documents_in(tmp_path / "a") == rows
+    hashes = {
+        with_rows.content_hash,
+        save(tmp_path / "b").content_hash,
+        save(tmp_path / "c", documents=[[rows[0], rows[1] | {"label": "no"}]]).content_hash,
+        save(tmp_path / "d", documents=[[rows[0], rows[1] | {"position": 2}]]).content_hash,
+    }
+    assert len(hashes) == 4
+
+
+@given(
+    st.permutations(range(4)),
+    st.lists(st.datetimes(timezones=st.just(UTC)), min_size=4, max_size=4),
+)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_only_the_server_knows_of_documents_does_not_count(
+    tmp_path: Path, ids: list[int], times: list[datetime]
+) -> None:
+    rows = [
+        document(n, annotation_id=f"A:{number}", updated_at=time, created_at=time)
+        for n, (number, time) in enumerate(zip(ids, times, strict=True))
+    ]
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    tmp_path.mkdir()
+    first = save(tmp_path / "a", documents=[[document(n) for n in range(4)]])
+    assert save(tmp_path / "b", documents=[rows]).content_hash == first.content_hash
 
 
 def test_how_rows_were_batched_does_not_count(tmp_path: Path) -> None:

@@ -2,141 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import ibis
-import pyarrow as pa
 import pytest
 
-from tests.telemetry.builders import ANCHOR, ANNOTATIONS, SPANS, TEST, TRAIN
+from tests.telemetry.builders import ANCHOR, TEST
+from tests.telemetry.search_builders import Say, Searched, reasons, relevance, rows_of, sides
 from tracetune.errors import DataError
 from tracetune.privacy import PrivacyOptions
 from tracetune.splits import SplitOptions, assign_by_time, verify
 from tracetune.telemetry.options import SearchOptions, TelemetryOptions
-from tracetune.telemetry.search_funnel import RowCounts, make_search_funnel
-from tracetune.telemetry.search_tables import classify_searches, collect_feedback
-from tracetune.telemetry.triplets import SearchRows, write_triplets
-
-
-@dataclass
-class Say:
-    """One annotation on a result; the default is a person's click."""
-
-    document: str | None
-    score: float | None = None
-    name: str = "result_click"
-    kind: str = "HUMAN"
-    identifier: str | None = None
-
-
-@dataclass
-class Searched:
-    """One search span; documents are (id, content, score)."""
-
-    query: Any = "refund for a cancelled order"
-    documents: Iterable[tuple[Any, Any, float | None]] = (
-        ("d1", "How to return an order", 0.9),
-        ("d2", "Opening hours", 0.8),
-        ("d3", "Delivery times", 0.7),
-        ("d4", "Gift cards", 0.1),
-    )
-    said: Iterable[Say] = (Say("d1"),)
-    name: str = "search_service"
-    kind: str = "RETRIEVER"
-    session: str | None = None
-    status: str = "OK"
-    start: datetime = TRAIN
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-def relevance(document: str, score: float | None, **more: Any) -> Say:
-    return Say(document, score, name="result_relevance", **more)
-
-
-def tables(searches: Iterable[Searched]) -> tuple[ibis.Table, ibis.Table]:
-    spans, notes = [], []
-    for number, search in enumerate(searches):
-        attributes = dict(search.extra)
-        for rank, (key, content, score) in enumerate(search.documents):
-            prefix = f"retrieval.documents.{rank}.document"
-            values = {"id": key, "content": content, "score": score}
-            attributes |= {f"{prefix}.{k}": v for k, v in values.items() if v is not None}
-        spans.append(
-            {
-                "span_id": f"{number:016x}",
-                "trace_id": f"{number:032x}",
-                "parent_id": "00000000000000aa",
-                "name": search.name,
-                "span_kind": search.kind,
-                "start_time": search.start + timedelta(seconds=number),
-                "end_time": search.start + timedelta(seconds=number + 1),
-                "status_code": search.status,
-                "session_id": search.session,
-                "input_json": None if search.query is None else json.dumps(search.query),
-                "output_json": None,
-                "attributes_json": json.dumps(attributes),
-            }
-        )
-        for said in search.said:
-            running = len(notes) + 1
-            notes.append(
-                {
-                    "annotation_id": base64.b64encode(b"SpanAnnotation:%d" % running).decode(),
-                    "span_id": f"{number:016x}",
-                    "name": said.name,
-                    "annotator_kind": said.kind,
-                    "identifier": said.identifier or f"{said.name}:{running}",
-                    "label": None,
-                    "score": said.score,
-                    "explanation": None,
-                    "metadata_json": json.dumps({"result_id": said.document})
-                    if said.document is not None
-                    else "{}",
-                    "created_at": search.start,
-                    "updated_at": search.start,
-                }
-            )
-    return (
-        ibis.memtable(pa.Table.from_pylist(spans, schema=SPANS)),
-        ibis.memtable(pa.Table.from_pylist(notes, schema=ANNOTATIONS)),
-    )
-
-
-def rows_of(
-    *searches: Searched,
-    search: SearchOptions | None = None,
-    privacy: PrivacyOptions | None = None,
-    seed: int = 1,
-) -> SearchRows:
-    options = TelemetryOptions(search=search or SearchOptions())
-    spans, notes = tables(searches)
-    found = classify_searches(spans, notes, options, ANCHOR).cache()
-    feedback = collect_feedback(found, notes, options).cache()
-    return write_triplets(
-        found,
-        feedback,
-        spans,
-        notes,
-        options,
-        privacy or PrivacyOptions(),
-        tenant="demo",
-        seed=seed,
-    )
-
-
-def reasons(rows: SearchRows) -> dict[str, int]:
-    return {step.reason: step.dropped for step in rows.funnel.steps if step.dropped}
-
-
-def sides(rows: SearchRows) -> list[tuple[str, str]]:
-    return [
-        (r.provenance.ids["positive_id"], r.provenance.ids["negative_id"]) for r in rows.triplets
-    ]
+from tracetune.telemetry.search_funnel import SEARCH_REASONS, RowCounts, make_set_funnel
 
 
 def test_a_click_beats_the_first_two_others():
@@ -347,16 +224,17 @@ def test_splits_drop_the_same_query_and_the_same_session_from_training():
 
 
 def test_a_funnel_that_does_not_add_up_stops_the_run():
-    rows = rows_of(Searched(), Searched(said=[]))
     none = RowCounts(candidates=0, duplicate=0, rows=0, by_window={})
     with pytest.raises(DataError, match="report this"):
-        make_search_funnel(
+        make_set_funnel(
+            "feedback",
+            reasons=SEARCH_REASONS,
+            outcomes=("positive",),
             read=2,
             drops={"no_feedback": 1},
             searches=2,
-            feedback={},
-            feedback_read=0,
+            said={},
+            said_read=0,
             triplets=none,
             queries=none,
-            catalogue=rows.funnel.catalogue,
         )

@@ -36,7 +36,7 @@ def export(url: str, folder: Path) -> None:
 
     anchor = ANCHOR.isoformat().replace("+00:00", "Z")
     manifest = PhoenixProject(url, PROJECT).save_snapshot(folder, anchor=anchor)
-    print(f"{manifest.counts['spans']} spans, {manifest.counts['annotations']} annotations")
+    print(", ".join(f"{count:,} rows of {table}" for table, count in manifest.counts.items()))
     print(f"content hash {manifest.content_hash}")
 
 

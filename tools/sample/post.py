@@ -16,6 +16,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from tools.sample.spans import PROJECT, Span
 from tools.sample.whole import Part
 
+SPAN_ID = "query ($span: String!) { getSpanByOtelId(spanId: $span) { id } }"
+ANNOTATE = """
+mutation ($input: [CreateDocumentAnnotationInput!]!) {
+  createDocumentAnnotations(input: $input) { documentAnnotations { id } }
+}
+"""
 STATUS = {"OK": Status.STATUS_CODE_OK, "ERROR": Status.STATUS_CODE_ERROR}
 
 
@@ -73,6 +79,7 @@ def post_sample(url: str, parts: list[Part], say: Callable[[str], None] = print)
 
     Raises:
         httpx.HTTPStatusError: If the server refuses something.
+        ValueError: If it refuses it in GraphQL.
         TimeoutError: If the server does not show all spans within ten minutes.
     """
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
@@ -109,7 +116,30 @@ def _post_reviews(client: httpx.Client, part: Part) -> int:
     time.sleep(1.5)
     for batch in batches(part.late, 200):
         _annotate(client, "span", batch)
-    return sum(map(len, (part.first, part.sessions, part.notes, part.late)))
+    for batch in batches(part.documents, 200):
+        _annotate(client, "document", batch)
+    _post_opinions(client, part.opinions)
+    posted = (part.first, part.sessions, part.notes, part.late, part.documents, part.opinions)
+    return sum(map(len, posted))
+
+
+def _post_opinions(client: httpx.Client, opinions: list[dict[str, Any]]) -> None:
+    """As the pages of Phoenix do: REST takes no identifier for documents."""
+    rows = [
+        {
+            "spanId": _graphql(client, SPAN_ID, {"span": one["span_id"]})["getSpanByOtelId"]["id"],
+            "documentPosition": one["document_position"],
+            "name": one["name"],
+            "annotatorKind": one["annotator_kind"],
+            "identifier": one["identifier"],
+            "metadata": {},
+            "source": "APP",
+            **one["result"],
+        }
+        for one in opinions
+    ]
+    if rows:
+        _graphql(client, ANNOTATE, {"input": rows})
 
 
 def _annotate(client: httpx.Client, kind: str, batch: list[dict[str, Any]]) -> None:
@@ -136,8 +166,14 @@ def stored_spans(client: httpx.Client, project: str) -> int:
         return 0
     found.raise_for_status()
     query = "query ($id: ID!) { node(id: $id) { ... on Project { recordCount } } }"
-    answer = client.post(
-        "/graphql", json={"query": query, "variables": {"id": found.json()["data"]["id"]}}
-    )
+    answer = _graphql(client, query, {"id": found.json()["data"]["id"]})
+    return int(answer["node"]["recordCount"])
+
+
+def _graphql(client: httpx.Client, query: str, variables: dict[str, Any]) -> Any:
+    answer = client.post("/graphql", json={"query": query, "variables": variables})
     answer.raise_for_status()
-    return int(answer.json()["data"]["node"]["recordCount"])
+    body = answer.json()
+    if body.get("errors"):
+        raise ValueError(f"the server refused a GraphQL request: {body['errors'][0]['message']}")
+    return body["data"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from tools.sample.archive_reviews import ArchiveReviews
 from tools.sample.clicks import Feedback
 from tools.sample.entities import EntityAgent
+from tools.sample.judgements import Judgements
 from tools.sample.language import Grammar
 from tools.sample.plan import make_history
 from tools.sample.private import in_archive
@@ -30,6 +31,8 @@ class Part:
         sessions: Session annotations.
         notes: Notes on spans.
         late: Span annotations posted afterwards.
+        documents: Annotations of documents in the results of searches.
+        opinions: Further ones of the same documents, each under an identifier.
     """
 
     spans: list[Span] = field(default_factory=list)
@@ -37,6 +40,8 @@ class Part:
     sessions: list[Annotation] = field(default_factory=list)
     notes: list[Annotation] = field(default_factory=list)
     late: list[Annotation] = field(default_factory=list)
+    documents: list[Annotation] = field(default_factory=list)
+    opinions: list[Annotation] = field(default_factory=list)
 
 
 def make_sample() -> list[Part]:
@@ -71,4 +76,7 @@ def _archive(grammar: Grammar) -> Part:
     search = SearchPlanner(grammar, secrets[1::2]).run()
     part.spans += search.spans
     part.first += Feedback(search).first
+    judgements = Judgements(search)
+    part.documents += judgements.first
+    part.opinions += judgements.second
     return part

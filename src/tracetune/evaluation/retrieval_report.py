@@ -78,7 +78,7 @@ def render(context: RetrievalContext) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, cut=cut)
-    shown = ("feedback", "triplets", "queries", "catalogue")
+    shown = ("feedback", "triplets", "queries", "document_set", "used", "catalogue")
     return environment.get_template("retrieval.html.j2").render(
         c=context,
         judged=context.metrics["status"] == "judged",
@@ -91,11 +91,16 @@ def render(context: RetrievalContext) -> str:
         empty_figures=[_why_empty(f) for f in context.figures.values() if not f.data],
         verdict=_verdict(context.gate),
         splits=sorted({s for counts in context.counts.values() for s in counts}, key=_place),
-        funnel_facts=_words({name: context.funnel[name] for name in shown}),
+        funnel_facts=_words({name: _counts(context.funnel[name]) for name in shown}),
         preflight=_words({k: v for k, v in context.preflight.items() if k != "gates"}),
         limits=LIMITS,
         made_with=facts(context.made_with),
     )
+
+
+def _counts(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of the funnel without what is drawn or would fill the page."""
+    return {name: value for name, value in part.items() if name != "steps"}
 
 
 def _words(value: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from tracetune.files import sha256_json
 from tracetune.records.base import Provenance, Record, Row, Text, UtcTime, row_id
+
+TripletSet = Literal["feedback", "documents"]
+"""Where triplets come from: clicks and relevance of a search, or annotations of its documents."""
 
 
 class Triplet(Row):
@@ -19,7 +22,8 @@ class Triplet(Row):
         positive: Text of the document that people wanted.
         negative: Text of a document that was shown with it and not wanted; never the same text.
 
-    ``provenance.ids`` holds ``positive_id`` and ``negative_id`` beside the ids of the span.
+    ``provenance.ids`` holds ``positive_id`` and ``negative_id`` beside the ids of the span; the tag
+    ``set`` is its :data:`TripletSet`.
     """
 
     anchor: Text

@@ -112,6 +112,30 @@ class SearchSpanOptions(Options):
     kind: Name = Field("RETRIEVER", description="Span kind; compared without regard to case.")
 
 
+class DocumentAnnotationOptions(Options):
+    """What annotations of single documents in the results of a search say.
+
+    A label that is none of these says nothing, whatever the score; the score counts where there is
+    no label.
+    """
+
+    name: Name = Field("relevance", description="Name of the annotation of a document.")
+    relevant: Outcomes = Field(("relevant",), description="Labels of a document that answers.")
+    irrelevant: Outcomes = Field(
+        ("irrelevant", "unrelated"), description="Labels of a document that does not."
+    )
+    threshold: float = Field(
+        0.5, description="Without a label: a score of at least this is relevant, below it is not."
+    )
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> DocumentAnnotationOptions:
+        both = sorted(set(self.relevant) & set(self.irrelevant))
+        if both:
+            raise ValueError(f"a label is both relevant and irrelevant: {both}")
+        return self
+
+
 class SearchOptions(Options):
     """How searches and what people did with their results become triplets.
 
@@ -139,6 +163,10 @@ class SearchOptions(Options):
         "the first ones that score above the median of all of them, or some drawn with the seed.",
     )
     negatives: int = Field(2, ge=1, le=100, description="Most negatives per positive document.")
+    document_annotation: DocumentAnnotationOptions = Field(
+        DocumentAnnotationOptions(),
+        description="Annotations of documents, from which a set of triplets of its own is made.",
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> SearchOptions:

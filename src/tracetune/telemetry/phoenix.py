@@ -7,32 +7,31 @@ compared with what the server counts, once more when everything was read.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from tracetune.errors import ConfigurationError, DataError, ServerError
 from tracetune.phoenix_rest import PhoenixServer
 from tracetune.telemetry import snapshot
 from tracetune.telemetry.phoenix_counts import count_annotations, count_spans, full_hour, gone, iso
+from tracetune.telemetry.phoenix_documents import document_ids, read_documents
+from tracetune.telemetry.phoenix_parallel import Item, Result, batches, in_order
 from tracetune.telemetry.phoenix_rows import (
     Row,
     annotation_order,
     annotation_row,
     bare_session,
+    may_hold_documents,
     span_row,
     utc_time,
 )
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 ATTEMPTS_PER_WINDOW = 3
 
@@ -55,6 +54,8 @@ class _Reading:
     start: datetime
     end: datetime
     span_ids: list[str] = field(default_factory=list)
+    with_documents: list[str] = field(default_factory=list)
+    document_annotations: set[str] = field(default_factory=set)
     spans_by_hour: Counter[datetime] = field(default_factory=Counter)
     annotations_before: Counter[tuple[str, str]] = field(default_factory=Counter)
     repaired: int = 0
@@ -141,6 +142,7 @@ class PhoenixProject:
                     spans=self._spans(reading, windows, progress, task),
                     annotations=self._annotations(reading, progress, task),
                     sessions=self._sessions(reading),
+                    document_annotations=self._documents(reading, progress, task),
                     fields=lambda: self._fields(reading),
                 )
         finally:
@@ -203,11 +205,13 @@ class PhoenixProject:
         ):
             reading.repaired += repaired
             reading.span_ids.extend(row["span_id"] for row in rows)
+            reading.with_documents.extend(row["span_id"] for row in rows if may_hold_documents(row))
             hours = (full_hour(row["start_time"]) for row in rows)
             reading.spans_by_hour.update(max(hour, reading.start) for hour in hours)
             progress.advance(task, len(rows))
             yield rows
         reading.span_ids.sort()
+        reading.with_documents.sort()
         for first, second in zip(reading.span_ids, reading.span_ids[1:], strict=False):
             if first == second:
                 raise ServerError(f"span {first} came twice", where=self.url, remedy="run again")
@@ -248,14 +252,14 @@ class PhoenixProject:
         """Rows of ``annotations.parquet``: those of every span, notes included."""
         progress.reset(task, description="annotations", total=len(reading.span_ids))
         reading.annotations_before = count_annotations(reading.server, reading.project_id)
-        batches = list(_batches(reading.span_ids, self._page_size))
+        groups = list(batches(reading.span_ids, self._page_size))
         path = f"/v1/projects/{reading.project_id}/span_annotations"
 
         def read(batch: list[str]) -> tuple[list[Row], int]:
             return self._annotations_of(reading, path, "span", batch)
 
         for (rows, repaired), batch in zip(
-            self._in_order(reading, read, batches), batches, strict=True
+            self._in_order(reading, read, groups), groups, strict=True
         ):
             reading.repaired += repaired
             progress.advance(task, len(batch))
@@ -274,7 +278,7 @@ class PhoenixProject:
                 if start < reading.end and end >= reading.start:
                     times[session["session_id"]] = (start, end)
         path = f"/v1/projects/{reading.project_id}/session_annotations"
-        for batch in _batches(sorted(times), self._page_size):
+        for batch in batches(sorted(times), self._page_size):
             found, repaired = self._annotations_of(reading, path, "session", batch)
             reading.repaired += repaired
             annotated = {row["session_id"] for row in found}
@@ -283,6 +287,37 @@ class PhoenixProject:
             for row in rows:
                 row["start_time"], row["end_time"] = times[row["session_id"]]
             yield rows
+
+    def _documents(
+        self, reading: _Reading, progress: Progress, task: TaskID
+    ) -> Iterator[list[Row]]:
+        """Rows of ``document_annotations.parquet``: those of every span that lists documents."""
+        progress.reset(task, description="documents", total=len(reading.with_documents))
+        groups = list(batches(reading.with_documents, self._page_size))
+
+        def read(batch: list[str]) -> tuple[list[Row], int]:
+            return read_documents(reading.server, reading.project_id, batch)
+
+        for (rows, repaired), batch in zip(
+            self._in_order(reading, read, groups), groups, strict=True
+        ):
+            reading.repaired += repaired
+            reading.document_annotations.update(row["annotation_id"] for row in rows)
+            progress.advance(task, len(batch))
+            yield rows
+
+    def _documents_gone(self, reading: _Reading) -> int:
+        """How many annotations of documents were read and are not there any more."""
+
+        def find(batch: list[str]) -> set[str]:
+            return document_ids(reading.server, reading.project_id, batch)
+
+        left = reading.document_annotations
+        for found in self._in_order(
+            reading, find, batches(reading.with_documents, self._page_size)
+        ):
+            left -= found
+        return len(left)
 
     def _annotations_of(
         self, reading: _Reading, path: str, kind: str, owners: list[str]
@@ -306,23 +341,7 @@ class PhoenixProject:
     def _in_order(
         self, reading: _Reading, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[Result]:
-        """Results in the order of the items, with a few requests on the way at a time."""
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            running: deque[Future[Result]] = deque()
-            try:
-                for item in items:
-                    running.append(pool.submit(function, item))
-                    if len(running) > self._concurrency:
-                        yield running.popleft().result()
-                while running:
-                    yield running.popleft().result()
-            except BaseException:
-                # Else the others would go on trying for a minute before the error is seen.
-                reading.server.stop()
-                raise
-            finally:
-                for future in running:
-                    future.cancel()
+        return in_order(reading.server, self._concurrency, function, items)
 
     def _fields(self, reading: _Reading) -> dict[str, Any]:
         """What the manifest says, after a last look at the server."""
@@ -343,7 +362,7 @@ class PhoenixProject:
         """
         spans = gone(reading.spans_by_hour, dict(reading.count_spans(reading.start, reading.end)))
         now = count_annotations(reading.server, reading.project_id)
-        annotations = gone(reading.annotations_before, now)
+        annotations = gone(reading.annotations_before, now) + self._documents_gone(reading)
         if spans or annotations:
             raise ServerError(
                 f"{spans} spans and {annotations} annotations were deleted on the server while it "
@@ -363,11 +382,6 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         console=Console(stderr=True),
     )
-
-
-def _batches(items: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _moment(text: str) -> datetime:

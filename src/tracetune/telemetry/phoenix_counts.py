@@ -46,7 +46,7 @@ def count_spans(
 
     The first one begins at ``start``, also if that is in the middle of an hour or minute.
     """
-    data = server.graphql(
+    data, _ = server.graphql(
         SPANS,
         {
             "id": project_id,
@@ -62,9 +62,8 @@ def count_spans(
 
 def count_annotations(server: PhoenixServer, project_id: str) -> Counter[tuple[str, str]]:
     """Annotations of the project by ("span" or "session", name)."""
-    counts: dict[str, list[dict[str, Any]]] = server.graphql(ANNOTATIONS, {"id": project_id})[
-        "node"
-    ]
+    data, _ = server.graphql(ANNOTATIONS, {"id": project_id})
+    counts: dict[str, list[dict[str, Any]]] = data["node"]
     return Counter(
         {(owner, row["name"]): row["count"] for owner, rows in counts.items() for row in rows}
     )

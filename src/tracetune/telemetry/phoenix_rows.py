@@ -58,7 +58,7 @@ def annotation_row(annotation: dict[str, Any], owner: str) -> Row:
     score = result.get("score")
     return {
         owner: annotation[owner],
-        "annotation_id": _sortable(annotation["id"]),
+        "annotation_id": sortable_id(annotation["id"]),
         "name": annotation["name"],
         "annotator_kind": annotation["annotator_kind"],
         "identifier": annotation["identifier"],
@@ -69,6 +69,39 @@ def annotation_row(annotation: dict[str, Any], owner: str) -> Row:
         "created_at": utc_time(annotation["created_at"]),
         "updated_at": utc_time(annotation["updated_at"]),
     }
+
+
+def document_annotation_row(annotation: dict[str, Any], span_id: str) -> Row:
+    """A row of ``document_annotations.parquet`` from an annotation as GraphQL gives it."""
+    score = annotation["score"]
+    return {
+        "annotation_id": sortable_id(annotation["id"]),
+        "span_id": span_id,
+        "position": int(annotation["documentPosition"]),
+        "name": annotation["name"],
+        "annotator_kind": annotation["annotatorKind"],
+        "identifier": annotation["identifier"],
+        "label": annotation["label"],
+        "score": None if score is None else float(score),
+        "explanation": annotation["explanation"],
+        "metadata_json": _json(annotation["metadata"] or {}),
+        "created_at": utc_time(annotation["createdAt"]),
+        "updated_at": utc_time(annotation["updatedAt"]),
+    }
+
+
+def document_order(row: Row) -> tuple[str, int, str, str]:
+    """Sort key of annotations of documents in a snapshot; no two rows have the same."""
+    return row["span_id"], row["position"], row["name"], row["identifier"] or ""
+
+
+def may_hold_documents(span: Row) -> bool:
+    """Whether a row of ``spans.parquet`` may list documents that annotations can be about.
+
+    The server counts what stands in these two attributes, whatever the kind of the span.
+    """
+    attributes = span["attributes_json"]
+    return '"retrieval.documents' in attributes or '"reranker.output_documents' in attributes
 
 
 def bare_session(session: str) -> Row:
@@ -83,7 +116,7 @@ def annotation_order(row: Row, owner: str) -> tuple[str, ...]:
     return tuple(str(row[key] or "") for key in (owner, "name", "identifier", "annotation_id"))
 
 
-def _sortable(annotation_id: str) -> str:
+def sortable_id(annotation_id: str) -> str:
     """The server's id with its number padded, so that text order is order of creation."""
     try:
         kind, number = base64.b64decode(annotation_id, validate=True).decode().split(":")

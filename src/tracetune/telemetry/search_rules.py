@@ -92,16 +92,19 @@ class Lesson:
             ``no_negatives``.
         pairs: (positive, negative) documents.
         feedback: Number of annotations per outcome, see :data:`FEEDBACK`.
+        opinions: What people said about each document, by its id: wanted (true), not (false), or
+            both.
     """
 
     drop: str | None
     positives: list[Result] = field(default_factory=list)
     pairs: list[tuple[Result, Result]] = field(default_factory=list)
     feedback: Counter[str] = field(default_factory=Counter)
+    opinions: Mapping[str, set[bool]] = field(default_factory=dict)
 
 
-def results_of(attributes: Mapping[str, Any]) -> list[tuple[Any, Any, float | None]]:
-    """(id, content, score) of the documents in the flat attributes of a span, in rank order.
+def results_of(attributes: Mapping[str, Any]) -> list[tuple[int, Any, Any, float | None]]:
+    """(rank, id, content, score) of the documents in the flat attributes of a span, in rank order.
 
     OpenInference writes them as ``retrieval.documents.<rank>.document.<field>``.
     """
@@ -111,8 +114,8 @@ def results_of(attributes: Mapping[str, Any]) -> list[tuple[Any, Any, float | No
         if match:
             found.setdefault(int(match[1]), {})[match[2]] = value
     return [
-        (fields.get("id"), fields.get("content"), _number(fields.get("score")))
-        for _, fields in sorted(found.items())
+        (rank, fields.get("id"), fields.get("content"), _number(fields.get("score")))
+        for rank, fields in sorted(found.items())
     ]
 
 
@@ -143,7 +146,7 @@ def decide(search: Search, options: SearchOptions, *, max_chars: int, seed: int)
         max_chars: Longest query that is used.
         seed: Seed of ``random_sampling``; with it the span decides what is drawn.
     """
-    early = _early_drop(search, max_chars)
+    early = early_drop(search, max_chars)
     if early:
         return Lesson(early, feedback=Counter(left_out=len(search.feedback)))
     if not any(item.human for item in search.feedback):
@@ -156,17 +159,19 @@ def decide(search: Search, options: SearchOptions, *, max_chars: int, seed: int)
     counts = Counter(_outcome(item, shown, opinions) for item in search.feedback)
     positives = [r for r in search.results if opinions.get(r.id) == {True} and r.text]
     if not positives:
-        return Lesson(_why_no_positive(counts, shown, opinions), feedback=counts)
+        reason = _why_no_positive(counts, shown, opinions)
+        return Lesson(reason, feedback=counts, opinions=opinions)
     disputed = {key for key, found in opinions.items() if len(found) == 2}
     pairs = [
         (positive, negative)
         for positive in positives
         for negative in _negatives(search, positive, opinions, disputed, options, seed)
     ]
-    return Lesson(None if pairs else "no_negatives", positives, pairs, counts)
+    return Lesson(None if pairs else "no_negatives", positives, pairs, counts, opinions)
 
 
-def _early_drop(search: Search, max_chars: int) -> str | None:
+def early_drop(search: Search, max_chars: int) -> str | None:
+    """Why a search teaches nothing whatever people said about it, or None."""
     if search.failed:
         return "failed"
     if search.query is None:

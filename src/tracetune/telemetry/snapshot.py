@@ -1,7 +1,7 @@
 """The snapshot: what was read from a server, kept as Parquet so that a run can be repeated.
 
-A snapshot is a folder with ``spans.parquet``, ``annotations.parquet``, ``sessions.parquet`` and
-``snapshot.json``. It appears as a whole or not at all.
+A snapshot is a folder with ``spans.parquet``, ``annotations.parquet``, ``sessions.parquet``,
+``document_annotations.parquet`` and ``snapshot.json``. It appears as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from tracetune.records import UtcTime
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
-TABLES = ("spans", "annotations", "sessions")
+FORMAT = 2
+TABLES = ("spans", "annotations", "sessions", "document_annotations")
+TABLES_OF = {1: TABLES[:3], 2: TABLES}
+"""The tables by format. A snapshot of format 1 is read as one without annotations of documents."""
+REMEDY = "read the server again (telemetry.source=phoenix), or restore the folder"
 ROW_GROUP = 10_000
 ROW_GROUP_CHARACTERS = 16_000_000
 # Ids of the server and its clock differ between servers that hold the same; what they say about
@@ -43,8 +46,13 @@ _COLUMNS = {
         "session_id! start_time@ end_time@ annotation_id name annotator_kind identifier label "
         "score# explanation metadata_json updated_at@"
     ),
+    "document_annotations": (
+        "annotation_id! span_id! position!% name! annotator_kind identifier label score# "
+        "explanation metadata_json created_at@ updated_at@"
+    ),
 }
-"""Columns by table: ``!`` is never null, ``@`` a UTC time in microseconds, ``#`` a number."""
+"""Columns by table: ``!`` is never null, ``@`` a UTC time in microseconds, ``#`` a number, ``%`` a
+whole number."""
 
 
 class Window(BaseModel):
@@ -85,7 +93,7 @@ class SnapshotManifest(BaseModel):
 
 
 def table_schema(table: str) -> pa.Schema:
-    """The Arrow schema of ``spans``, ``annotations`` or ``sessions``."""
+    """The Arrow schema of one of :data:`TABLES`."""
     import pyarrow as pa
 
     fields = []
@@ -95,7 +103,9 @@ def table_schema(table: str) -> pa.Schema:
             kind = pa.timestamp("us", tz="UTC")
         elif "#" in column:
             kind = pa.float64()
-        fields.append(pa.field(column.rstrip("!@#"), kind, nullable="!" not in column))
+        elif "%" in column:
+            kind = pa.int64()
+        fields.append(pa.field(column.rstrip("!@#%"), kind, nullable="!" not in column))
     return pa.schema(fields)
 
 
@@ -105,56 +115,70 @@ def read_manifest(folder: Path) -> SnapshotManifest:
     Raises:
         DataError: If a file is missing, was changed, is broken or has other columns.
     """
-    path = folder / "snapshot.json"
-    remedy = "read the server again (telemetry.source=phoenix), or restore the folder"
+    manifest = _manifest(folder / "snapshot.json")
+    for table in TABLES_OF[manifest.format]:
+        _verify(folder / f"{table}.parquet", table, manifest)
+    return manifest
+
+
+def is_older_than(table: str, folder: Path) -> bool:
+    """Whether the snapshot was written before there was this table.
+
+    Raises:
+        DataError: If ``snapshot.json`` is missing, broken or of an unknown format.
+    """
+    return table not in TABLES_OF[_manifest(folder / "snapshot.json").format]
+
+
+def _manifest(path: Path) -> SnapshotManifest:
+    """What ``snapshot.json`` says; the files beside it are not looked at."""
     if not path.is_file():
-        raise DataError("there is no snapshot of telemetry", where=str(path), remedy=remedy)
+        raise DataError("there is no snapshot of telemetry", where=str(path), remedy=REMEDY)
     try:
         manifest = SnapshotManifest.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{place}: {first['msg']}", where=str(path), remedy=remedy) from error
+        raise DataError(f"{place}: {first['msg']}", where=str(path), remedy=REMEDY) from error
     except ValueError as error:
-        raise DataError(f"not JSON: {error}", where=str(path), remedy=remedy) from error
-    if manifest.format != FORMAT:
+        raise DataError(f"not JSON: {error}", where=str(path), remedy=REMEDY) from error
+    if manifest.format not in TABLES_OF:
         raise DataError(
-            f"format {manifest.format} is unknown, expected {FORMAT}",
+            f"format {manifest.format} is unknown; this version reads "
+            f"{' and '.join(map(str, TABLES_OF))}",
             where=str(path),
-            remedy=remedy,
+            remedy=f"{REMEDY}; a newer format needs a newer tracetune",
         )
-    for table in TABLES:
-        _verify(folder / f"{table}.parquet", table, manifest, remedy)
     return manifest
 
 
-def _verify(path: Path, table: str, manifest: SnapshotManifest, remedy: str) -> None:
+def _verify(path: Path, table: str, manifest: SnapshotManifest) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise DataError("the file is missing", where=str(path), remedy=remedy)
+        raise DataError("the file is missing", where=str(path), remedy=REMEDY)
     if sha256_file(path) != manifest.files.get(path.name):
         raise DataError(
             "the file is not the one that snapshot.json describes (other SHA-256): "
             "it is broken or was changed",
             where=str(path),
-            remedy=remedy,
+            remedy=REMEDY,
         )
     try:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file: {error}", where=str(path), remedy=remedy) from error
+        raise DataError(f"not a Parquet file: {error}", where=str(path), remedy=REMEDY) from error
     if not schema.equals(table_schema(table)):
         raise DataError(
-            f"its columns are not those of table {table!r}", where=str(path), remedy=remedy
+            f"its columns are not those of table {table!r}", where=str(path), remedy=REMEDY
         )
     if rows != manifest.counts.get(table):
         raise DataError(
             f"{rows} rows, but snapshot.json counts {manifest.counts.get(table)}",
             where=str(path),
-            remedy=remedy,
+            remedy=REMEDY,
         )
 
 
@@ -164,12 +188,13 @@ def write(
     spans: Iterable[list[Row]],
     annotations: Iterable[list[Row]],
     sessions: Iterable[list[Row]],
+    document_annotations: Iterable[list[Row]],
     fields: Callable[[], dict[str, Any]],
 ) -> SnapshotManifest:
     """Writes a snapshot; the folder appears when everything is in it.
 
     If a valid snapshot of the same content, project and window is there, it stays untouched. The
-    rows are consumed in the order spans, annotations, sessions and never held all at once.
+    rows are consumed in the order of :data:`TABLES` and never held all at once.
 
     Args:
         folder: The folder of the snapshot.
@@ -178,6 +203,7 @@ def write(
             annotations of a span stand in one list.
         sessions: Lists of rows, sorted by (session_id, name, identifier); all rows of a session
             stand in one list.
+        document_annotations: Lists of rows, sorted by (span_id, position, name, identifier).
         fields: Called when all rows are written; gives project, window, anchor, server and
             repaired_surrogates of the manifest.
 
@@ -188,6 +214,8 @@ def write(
         "spans": (spans, ""),
         "annotations": (annotations, "span_id"),
         "sessions": (sessions, "session_id"),
+        # No rule asks which of two opinions on a document came last.
+        "document_annotations": (document_annotations, ""),
     }
     try:
         with atomic_folder(folder) as temporary:
@@ -201,7 +229,7 @@ def write(
                     "format": FORMAT,
                     "counts": counts,
                     "files": files,
-                    "content_hash": sha256_json(digests),
+                    "content_hash": _content_hash(counts, digests),
                     **fields(),
                 }
             )
@@ -212,6 +240,12 @@ def write(
     except _UnchangedError as unchanged:
         return unchanged.manifest
     return manifest
+
+
+def _content_hash(counts: dict[str, int], digests: dict[str, str]) -> str:
+    """One hash of all tables, which is that of format 1 where that could hold everything."""
+    kept = {table: digests[table] for table in TABLES if table in TABLES_OF[1] or counts[table]}
+    return sha256_json(kept)
 
 
 class _UnchangedError(Exception):
@@ -230,7 +264,7 @@ def _present(folder: Path) -> SnapshotManifest | None:
 
 
 def _same(first: SnapshotManifest, second: SnapshotManifest) -> bool:
-    names = ("project", "window", "anchor", "counts", "content_hash")
+    names = ("format", "project", "window", "anchor", "counts", "content_hash")
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tracetune.options import Options
+from tracetune.records.searches import TripletSet
 
 Loss = Literal["triplet", "multiple_negatives"]
 
@@ -67,6 +68,9 @@ class EmbeddingOptions(Options):
     """Parameters of the training of an encoder.
 
     Attributes:
+        sets: Sets of triplets that are trained on and whose relevant documents count for the
+            held-out queries: ``feedback`` (clicks and relevance), ``documents`` (annotations of
+            single documents), or both.
         min_triplets: Fewer training triplets than this and nothing is trained.
         loss: ``triplet``: the positive must be nearer than the negative by ``margin``;
             ``multiple_negatives``: the positive must be the nearest of all documents of the batch.
@@ -79,6 +83,7 @@ class EmbeddingOptions(Options):
             Applies when there are validation rows and more than 100 rows in all.
     """
 
+    sets: tuple[TripletSet, ...] = Field(default=("feedback",), min_length=1)
     min_triplets: int = Field(default=100, ge=1)
     loss: Loss = "triplet"
     margin: float = Field(default=0.5, gt=0, le=2)
@@ -86,3 +91,11 @@ class EmbeddingOptions(Options):
     lora: dict[str, Any] | None = None
     trainer: dict[str, Any] = Field(default_factory=dict)
     early_stopping_patience: int = Field(default=3, ge=1)
+
+    @field_validator("sets")
+    @classmethod
+    def _each_once(cls, sets: tuple[TripletSet, ...]) -> tuple[TripletSet, ...]:
+        if len(set(sets)) != len(sets):
+            raise ValueError(f"a set stands there twice: {list(sets)}")
+        # The order in which they are written says nothing.
+        return tuple(sorted(sets, reverse=True))
