@@ -116,7 +116,7 @@ class ProjectHooks:
 
     def _spending(self) -> dict[str, Any]:
         """What text services cost this tenant and name so far, as the kept replies say."""
-        from tracetune.llm.ledger import spent
+        from tracetune.llm import spent
 
         return {} if self._replies is None else spent(self._replies).model_dump(mode="json")
 

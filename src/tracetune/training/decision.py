@@ -236,7 +236,8 @@ def _decision(
     stages = {}
     for stage in ("sft", "dpo", "kto"):
         chosen = stage in _STAGES[method]
-        why = "" if chosen else f"not chosen: {reason}"
+        none = method in ("waiting", "insufficient")
+        why = "" if chosen else reason if none else f"not chosen: {reason}"
         if chosen and dry_run:
             why = "dry run: nothing is trained"
         stages[stage] = StageDecision(chosen=chosen, train=chosen and not dry_run, reason=why)
