@@ -20,7 +20,7 @@ History = Sequence[Mapping[str, Any]]
 
 _INK = "#222222"
 _GRID = "#e3e3e3"
-_STAGES = {"sft": "SFT", "dpo": "DPO", "kto": "KTO"}
+_STAGES = {"real": "SFT on real rows", "sft": "SFT", "dpo": "DPO", "kto": "KTO"}
 
 
 def make_figure(title: str, note: str = "", *, height: int = 420) -> go.Figure:

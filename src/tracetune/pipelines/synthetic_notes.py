@@ -37,6 +37,7 @@ def synthetic_section(synthetic: Document, metrics: Document) -> Document:
             *_generated(synthetic),
             *_reviewed(synthetic["review"]),
             *with_and_without(metrics),
+            *_label_mix(distance),
         ],
         "table": _table(distance) if distance["status"] == "compared" else [],
         "dropped": dropped,
@@ -123,19 +124,22 @@ def with_and_without(metrics: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _label_mix(distance: Document) -> list[str]:
+    if distance["status"] != "compared" or distance["label_distance"] is None:
+        return []
+    return [
+        f"The mix of labels differs by {percent(distance['label_distance'])} (total variation); two "
+        f"sets of these sizes from one pool stay below {percent(distance['by_chance'])} in 95 % of "
+        "the draws."
+    ]
+
+
 def _table(distance: Document) -> Sequence[tuple[str, str, str]]:
     kinds = ("real", "synthetic")
     rows = [("Rows", *(f"{distance[kind]['n']:,}" for kind in kinds))]
     for key, words in _MEASURES.items():
         cells = [_cell(distance[kind][key], key) for kind in kinds]
         rows.append((words, *cells))
-    rows.append(
-        (
-            "Distance of the label mix (total variation; 95 % of chance stay below)",
-            percent(distance["by_chance"]),
-            percent(distance["label_distance"]),
-        )
-    )
     return rows
 
 
