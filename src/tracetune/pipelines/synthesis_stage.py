@@ -7,6 +7,8 @@ dry run nothing is written and nothing is paid for.
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 else:
     Figure = Any
 
+logger = logging.getLogger("tracetune")
+
 PIPELINE = "auto"
 """The pipeline that this stage belongs to; reviewers are told to run it again."""
 
@@ -44,9 +48,15 @@ def collect_reviews(
     Returns:
         All candidates ever submitted, and the rejected ones that are to be written anew.
     """
-    if review.place == "phoenix":
-        reviews.pull(review, tenant, name)
     store = reviews.store
+    if review.place == "phoenix":
+        from tracetune.review.phoenix_place import pull
+
+        with closing(reviews.server(review.url)) as server:
+            pulled = pull(server, review.project_of(tenant, name), store, review)
+        logger.info("%d new decisions were made in Phoenix", pulled.decided)
+        for problem in pulled.problems:
+            logger.warning("An annotation in Phoenix decides nothing: %s", problem)
     return store.items(), store.rejected_for_rewriting(review.max_attempts)
 
 
@@ -122,7 +132,7 @@ def write_candidates(
     plan = SynthesisPlan.model_validate(need)
     if plan.state != "write" or checked_flag(dry_run):
         return [], GenerationReport().model_dump(mode="json")
-    real = [*real_examples, *real_preferences, *ratings]
+    rows: list[Example | Preference | Rating] = [*real_examples, *real_preferences, *ratings]
     train = SplitManifest.model_validate(real_splits).select(real_examples, "train")
     writer = llm_access.open(llm, seed)
     candidates, report = write(
@@ -132,7 +142,7 @@ def write_candidates(
             telemetry=telemetry,
             splits=splits,
             privacy=privacy,
-            real=[row.prompt[-1].content for row in real],
+            real=[row.prompt[-1].content for row in rows],
             before=[found.item for found in reviewed],
             shown=train,
             written_by=writer.label,
@@ -164,9 +174,12 @@ def submit_candidates(
         auto_approve_from=review.threshold if review.auto_approve else None,
         at=utc_now(),
     )
-    if review.place == "phoenix":
-        reviews.push(review, tenant, name)
     found = reviews.store.items()
+    if review.place == "phoenix":
+        from tracetune.review.phoenix_place import push
+
+        with closing(reviews.server(review.url)) as server:
+            push(server, review.project_of(tenant, name), found, review, at=utc_now())
     approved = [item.final for item in found if item.state in ACCEPTED]
     state = places.summary(
         found, review, tenant, name, pipeline=PIPELINE, submitted=len(candidates)

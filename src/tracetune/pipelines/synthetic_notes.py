@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tracetune.evaluation.names import label, percent, points, span
@@ -128,18 +128,19 @@ def _label_mix(distance: Document) -> list[str]:
     if distance["status"] != "compared" or distance["label_distance"] is None:
         return []
     return [
-        f"The mix of labels differs by {percent(distance['label_distance'])} (total variation); two "
-        f"sets of these sizes from one pool stay below {percent(distance['by_chance'])} in 95 % of "
-        "the draws."
+        f"The mix of labels differs by {percent(distance['label_distance'])} (total variation); "
+        f"two sets of these sizes from one pool stay below {percent(distance['by_chance'])} in "
+        "95 % of the draws."
     ]
 
 
-def _table(distance: Document) -> Sequence[tuple[str, str, str]]:
-    kinds = ("real", "synthetic")
-    rows = [("Rows", *(f"{distance[kind]['n']:,}" for kind in kinds))]
-    for key, words in _MEASURES.items():
-        cells = [_cell(distance[kind][key], key) for kind in kinds]
-        rows.append((words, *cells))
+def _table(distance: Document) -> list[tuple[str, str, str]]:
+    real, synthetic = distance["real"], distance["synthetic"]
+    rows = [("Rows", f"{real['n']:,}", f"{synthetic['n']:,}")]
+    rows += [
+        (words, _cell(real[key], key), _cell(synthetic[key], key))
+        for key, words in _MEASURES.items()
+    ]
     return rows
 
 
