@@ -190,7 +190,7 @@ def check_schema(schema: Any, place: str) -> None:
         if keyword not in SCHEMA_KEYWORDS:
             raise bad(f"{place}: keyword {keyword!r} is not supported")
     kind = schema.get("type")
-    if kind is not None and kind not in TYPES:
+    if kind is not None and (not isinstance(kind, str) or kind not in TYPES):
         raise bad(f"{place}.type: one type is expected")
     if not {"type", "$ref", "anyOf", "allOf", "enum", "const"} & set(schema):
         raise bad(f"{place}: a type is required")

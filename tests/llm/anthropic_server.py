@@ -66,7 +66,7 @@ class Fault:
     Kinds: ``status`` (an error reply of the service, with ``headers``), ``gateway`` (a status with
     HTML, not the service's own), ``reset_before`` and ``reset_after`` the work was done,
     ``half_body``, ``html``, ``malformed``, ``empty``; of results ``cut_in_line``, ``cut_at_line``,
-    ``html``, ``repeat`` (lines come twice, and one of a stranger); ``hold_before`` and
+    ``reset_middle``, ``repeat`` (lines come twice, and one of a stranger); ``hold_before`` and
     ``hold_after``: no answer until ``server.release`` is set; ``hold_middle`` of results.
     """
 
@@ -156,7 +156,7 @@ class Server:
                     return fault
             return None
 
-    def work(self, params: dict[str, Any], *, in_batch: bool = False) -> dict[str, Any]:
+    def work(self, params: dict[str, Any]) -> dict[str, Any]:
         """The message to ``params``, which is paid."""
         with self.lock:
             prompt = prompt_of(params)
@@ -238,7 +238,7 @@ class Server:
             return {"type": "errored", "error": error.body()}
         if special in ("expired", "canceled"):
             return {"type": special}
-        return {"type": "succeeded", "message": self.work(params, in_batch=True)}
+        return {"type": "succeeded", "message": self.work(params)}
 
     def retrieve(self, name: str) -> dict[str, Any]:
         with self.lock:
@@ -398,12 +398,13 @@ class Handler(BaseHTTPRequestHandler):
     def _stream(self, lines: list[bytes], fault: Fault) -> None:
         """Results; without a length, so that their end is the end of the connection."""
         half = len(lines) // 2
-        if fault.kind in ("hold_after", "reset_after", "html", "half_body", "empty"):
+        if fault.kind in ("hold_after", "reset_after", "html", "half_body", "empty", "malformed"):
             return self._deliver(b"".join(lines), fault)
         shown = {
             "cut_at_line": lines[:half],
             "cut_in_line": [*lines[:half], lines[half][: len(lines[half]) // 2]],
             "hold_middle": [*lines[:half], lines[half][: len(lines[half]) // 2]],
+            "reset_middle": lines[:half],
             "repeat": [*lines, *lines[:2], lines[0].replace(b'"custom_id": "', b'"custom_id": "x')],
         }.get(fault.kind, lines)
         self.send_response(200)

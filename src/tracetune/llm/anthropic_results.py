@@ -53,7 +53,7 @@ def collect(session: Session, batch: Batch, hashes: dict[str, str], counts: dict
         ServerError: The results did not come whole at any attempt.
         Missing: The results are gone.
     """
-    part = session.ledger.folder / "batches" / f"{batch.id}.jsonl.part"
+    part = session.ledger.part(batch)
     part.parent.mkdir(parents=True, exist_ok=True)
     attempt = 0
     while True:

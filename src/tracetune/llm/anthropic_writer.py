@@ -78,7 +78,7 @@ class AnthropicWriter:
     def _obtain(self, session: Session, jobs: list[Job]) -> None:
         """Gets the replies that are not in the ledger yet."""
         contents = session.ledger.contents
-        lost = session.ledger.close_lost()
+        lost = session.ledger.close_interrupted()
         if lost:
             logger.warning(
                 "%d requests were in flight when an earlier run ended; they may have been paid and "

@@ -211,6 +211,9 @@ class Service:
         """``text`` without the key."""
         return text.replace(self._key, "[key]")
 
+    def _scrub_bytes(self, line: bytes) -> bytes:
+        return self.scrub(line.decode("utf-8", "replace")).encode()
+
     def message(self, params: dict[str, Any]) -> str:
         """The raw body of an answer with status 200; it was paid, whatever it holds."""
         with self._errors():
@@ -272,9 +275,9 @@ class Service:
                 for piece in response.iter_bytes():
                     *lines, rest = (rest + piece).split(b"\n")
                     for line in lines:
-                        yield self.scrub(line.decode("utf-8", "replace")).encode() + b"\n"
+                        yield self._scrub_bytes(line) + b"\n"
                 if rest:
-                    yield rest
+                    yield self._scrub_bytes(rest)
             finally:
                 response.close()
 

@@ -40,11 +40,18 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 @dataclass
 class Batch:
-    """A round and what became of it."""
+    """A round and what became of it.
+
+    Attributes:
+        id: Of its batch; empty until that is known.
+        state: ``open``, or the kind of the entry that ended it.
+        replied: Hashes of the requests whose replies are here.
+    """
 
     round: Round
     id: str = ""
     state: str = "open"
+    replied: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,9 @@ class Contents:
 
     def _reply(self, entry: Reply) -> None:
         self.open.discard(entry.hash)
+        for batch in self.open_batches() if entry.batch else []:
+            if batch.id == entry.batch:
+                batch.replied.add(entry.hash)
         known = self.replies.get(self.sent[entry.hash].planned.hash)
         if known is not None and known.paid:
             return  # the same results, collected once more after a kill
@@ -231,13 +241,28 @@ class Ledger:
         for entry in batch:
             self.contents.add(entry)
 
-    def close_lost(self) -> int:
-        """Direct requests that an interrupted run left in flight become lost; how many."""
+    def close_interrupted(self) -> int:
+        """Brings to an end what an interrupted run left, as far as that needs no service.
+
+        Direct requests in flight become lost. A batch whose replies are all here is collected.
+
+        Returns:
+            How many requests were lost.
+        """
+        for batch in self.contents.open_batches():
+            if batch.replied == {planned.hash for planned in batch.round.requests}:
+                self.append([Collected(time=utc_now(), token=batch.round.token)])
+        for part in self.folder.glob("batches/*.part"):
+            part.unlink()  # results are always downloaded whole
         reason = "the run was interrupted before its reply came"
         found = sorted(self.contents.open)
         if found:
             self.append(Lost(time=utc_now(), hash=item, reason=reason) for item in found)
         return len(found)
+
+    def part(self, batch: Batch) -> Path:
+        """Where the results of a batch lie until they are whole."""
+        return self.folder / "batches" / f"{batch.id}.jsonl.part"
 
 
 def _sync_folder(folder: Path) -> None:

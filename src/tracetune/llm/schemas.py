@@ -47,6 +47,7 @@ class AnswerForm:
         except jsonschema.SchemaError as error:
             raise _refused(f"the schema of the answer is no JSON Schema: {error.message}") from None
         self._validator = jsonschema.Draft202012Validator(schema)
+        _check_references(schema, schema)
         self._schema = _spread(schema)
         self._wrapped = not _is_object(self._schema)
         self._plain = _encode(self._schema)
@@ -250,6 +251,17 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
     if not path.startswith("#/$defs/") or not isinstance(found, dict):
         raise _refused(f"only references to $defs can be asked for, not {path!r}")
     return found
+
+
+def _check_references(part: Any, root: Schema) -> None:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            _resolve(part, root)
+        for inner in part.values():
+            _check_references(inner, root)
+    elif isinstance(part, list):
+        for inner in part:
+            _check_references(inner, root)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,15 @@
+"""A running server, and short waits."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.llm.anthropic_server import Server, running_server
+from tracetune.llm import calls
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(calls, "_FIRST_WAIT", 0.02)
+    with running_server() as state:
+        yield state
