@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
@@ -73,13 +72,11 @@ class ReasonDialog(ModalScreen[str | None]):
         """The line has the focus."""
         self.query_one(Input).focus()
 
-    def on_key(self, event: Key) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
         """A digit as the first thing typed picks a reason."""
-        by_key = {str(number): reason for number, reason in enumerate(self._reasons, start=1)}
-        if event.key in by_key and not self.query_one(Input).value:
-            event.stop()
-            event.prevent_default()
-            self.dismiss(by_key[event.key])
+        for number, reason in enumerate(self._reasons, start=1):
+            if event.value == str(number):
+                self.dismiss(reason)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Words are needed."""
