@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.project import EMBEDDED, Project, copy_project
+from tests.telemetry.test_snapshot import as_format_1
 from tracetune.files import sha256_file, sha256_folder
 from tracetune.runs import read_status
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.training
 WHERE = "demo/demo/embedding"
 RECORDS = (
     ("04_feature", "triplets.jsonl"),
+    ("04_feature", "document_triplets.jsonl"),
     ("04_feature", "queries.jsonl"),
     ("04_feature", "documents.jsonl"),
     ("05_model_input", "splits.json"),
@@ -72,6 +74,16 @@ def test_every_search_is_counted(done):
     assert funnel["read"] - sum(step["dropped"] for step in funnel["steps"]) == funnel["searches"]
     assert funnel["triplets"]["rows"] == len(lines(done, "04_feature", "triplets.jsonl"))
     assert funnel["catalogue"]["documents"] == len(lines(done, "04_feature", "documents.jsonl"))
+
+
+def test_the_set_from_documents_is_there_and_not_in_use(done):
+    funnel = load(done, "08_reporting", "funnel.json")
+    rows = lines(done, "04_feature", "document_triplets.jsonl")
+    assert len(rows) == funnel["document_set"]["triplets"]["rows"] >= 100
+    assert {row["tags"]["set"] for row in rows} == {"documents"}
+    assert {t["tags"]["set"] for t in lines(done, "04_feature", "triplets.jsonl")} == {"feedback"}
+    assert funnel["used"]["sets"] == ["feedback"]
+    assert f"not in use: {len(rows)} of documents" in (done.path / "console.txt").read_text()
 
 
 def test_test_queries_and_training_share_nothing(done):
@@ -137,6 +149,69 @@ def test_nothing_is_trained_and_the_report_says_why(fresh, params, status, word)
     assert load(fresh, "08_reporting", "gate.json")["status"] == "unjudged"
     assert word in fresh.latest("08_reporting", "report.html", WHERE).read_text()
     assert word in result.stdout.replace("\n", " ")
+
+
+def only_rows(project: Project, params: str = "") -> None:
+    node = "embedding.prepare.select_queries"
+    result = project.run("--pipeline=embedding", f"--to-nodes={node}", params=params)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_set_from_documents_alone_trains_an_encoder(done, fresh):
+    result = fresh.run("--pipeline=embedding", params="embedding.sets=documents")
+    assert result.returncode == 0, result.stdout
+    released = fresh.latest("06_models", "release/adapter", WHERE)
+    assert read_status(released).status == "trained"
+    rows = lines(fresh, "04_feature", "triplets.jsonl")
+    assert rows == lines(done, "04_feature", "document_triplets.jsonl")
+    assert {query["tags"]["set"] for query in lines(fresh, "04_feature", "queries.jsonl")} == {
+        "documents"
+    }
+    assert load(fresh, "08_reporting", "gate.json")["status"] != "unjudged"
+    report = fresh.latest("08_reporting", "report.html", WHERE).read_text()
+    assert "nobody and nothing annotated a document" in report
+
+
+def test_both_sets_stand_in_one_manifest(done, fresh):
+    only_rows(fresh, "embedding.sets=documents+feedback")
+    rows = lines(fresh, "04_feature", "triplets.jsonl")
+    places = load(fresh, "05_model_input", "splits.json")["rows"]
+    funnel = load(fresh, "08_reporting", "funnel.json")
+    assert set(places) == {row["id"] for row in rows + lines(fresh, "04_feature", "queries.jsonl")}
+    sides = {(row["tags"]["set"], places[row["id"]]["split"]) for row in rows}
+    assert {
+        (name, side) for name in ("feedback", "documents") for side in ("train", "test")
+    } <= sides
+    assert len({row["provenance"]["content_hash"] for row in rows}) == len(rows)
+    used = funnel["used"]
+    assert sum(used["by_set"].values()) == len(rows)
+    assert used["contradiction"] > 0
+    assert used["triplets"]["candidates"] + used["contradiction"] == (
+        funnel["triplets"]["candidates"] + funnel["document_set"]["triplets"]["candidates"]
+    )
+    asked = {
+        query["text"]: query["relevant"]
+        for query in lines(done, "05_model_input", "test_queries.jsonl")
+    }
+    both = {
+        query["text"]: query["relevant"]
+        for query in lines(fresh, "05_model_input", "test_queries.jsonl")
+    }
+    assert any(set(asked[text]) < set(relevant) for text, relevant in both.items() if text in asked)
+
+
+def test_a_snapshot_from_before_runs_as_without_annotations_of_documents(done, fresh):
+    as_format_1(fresh.path / "data/01_raw/demo/telemetry")
+    only_rows(fresh)
+    for name in ("triplets.jsonl", "queries.jsonl"):
+        assert lines(fresh, "04_feature", name) == lines(done, "04_feature", name)
+    assert lines(fresh, "04_feature", "document_triplets.jsonl") == []
+
+
+def test_a_set_that_does_not_exist_is_refused(fresh):
+    result = fresh.run("--pipeline=embedding", params="embedding.sets=clicks")
+    assert result.returncode != 0
+    assert "'feedback' or 'documents'" in result.stdout
 
 
 def test_lora_is_released_as_an_adapter(fresh):

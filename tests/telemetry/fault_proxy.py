@@ -20,10 +20,10 @@ class Proxy:
 
     Attributes:
         url: Its address.
-        faults: Faults still to come for requests whose path contains ``part``, first to last.
-        part: Which requests are hit.
+        faults: Faults still to come for requests that contain ``part``, first to last.
+        part: Which requests are hit: a part of the path, or of the body.
         hits: How many were.
-        seen: The paths of all requests.
+        seen: All requests.
     """
 
     url: str
@@ -34,13 +34,13 @@ class Proxy:
     seen: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def next_fault(self, path: str) -> Fault | None:
+    def next_fault(self, request: str) -> Fault | None:
         with self.lock:
             fault = None
             # No single request is hit so often that it is given up.
-            if self.part in path and (self.forever or self.seen.count(path) < 3):
+            if self.part in request and (self.forever or self.seen.count(request) < 3):
                 fault = self.faults.pop(0) if self.faults else self.forever
-            self.seen.append(path)
+            self.seen.append(request)
             self.hits += fault is not None
             return fault
 
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.target.request(self.command, self.path, content=body, headers=headers)
         kept = {"content-type", "x-phoenix-server-version"}
         headers = {k: v for k, v in answer.headers.items() if k.lower() in kept}
-        fault = self.proxy.next_fault(self.path)
+        fault = self.proxy.next_fault(f"{self.path} {body.decode()}")
         (fault or reply)(self, answer.status_code, headers, answer.content)
 
     def log_message(self, format: str, *args: object) -> None:

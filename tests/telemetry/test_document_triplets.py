@@ -288,9 +288,12 @@ def test_the_test_window_wins_over_both_sets():
 def test_sets_are_named_once_in_any_order():
     assert EmbeddingOptions().sets == ("feedback",)
     assert EmbeddingOptions(sets=("documents", "feedback")).sets == BOTH
-    for wrong in ((), ("feedback", "feedback"), ("clicks",)):
+    texts = {"documents": BOTH[1:], "documents+feedback": BOTH}
+    for text, sets in texts.items():
+        assert EmbeddingOptions.model_validate({"sets": text}).sets == sets
+    for wrong in ((), ("feedback", "feedback"), ("clicks",), "", "feedback+", "feedback,documents"):
         with pytest.raises(ValidationError):
-            EmbeddingOptions(sets=wrong)
+            EmbeddingOptions.model_validate({"sets": wrong})
 
 
 # The rules on anything that may come.

@@ -75,9 +75,14 @@ def test_count_is_what_the_database_holds(phoenix_server: Server, tmp_path: Path
             f"select count(*) {joined} join span_annotations on span_rowid = spans.id "
             "where projects.name = 'demo'"
         ).fetchone()
+        documents = database.execute(
+            f"select count(*) {joined} join document_annotations on span_rowid = spans.id "
+            "where projects.name = 'demo'"
+        ).fetchone()
     assert {row["span_id"] for row in rows_of(tmp_path / "live")} == {span for (span,) in spans}
     assert manifest.counts["spans"] == len(spans)
     assert manifest.counts["annotations"] == annotations[0]
+    assert manifest.counts["document_annotations"] == documents[0]
 
 
 def test_small_pages_give_the_same(phoenix_server: Server, tmp_path: Path) -> None:

@@ -26,11 +26,10 @@ createdAt updatedAt
 IDS = "id"
 
 _QUERY = """
-query ($id: ID!, $first: Int!, $filter: String!, $after: String) {
+query ($id: ID!, $first: Int!, $filter: String!) {
   node(id: $id) { ... on Project {
-    spans(first: $first, filterCondition: $filter, after: $after) {
+    spans(first: $first, filterCondition: $filter) {
       edges { node { spanId documentEvaluations { %s } } }
-      pageInfo { hasNextPage endCursor }
     } } } }
 """
 
@@ -82,37 +81,21 @@ def document_ids(server: PhoenixServer, project_id: str, span_ids: list[str]) ->
 def _annotations(
     server: PhoenixServer, project_id: str, span_ids: list[str], fields: str
 ) -> tuple[dict[str, list[dict[str, Any]]], int]:
-    """The annotations by span; all pages, and every span exactly once."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    repaired, cursor = 0, None
-    while True:
-        data, texts = server.graphql(
-            _QUERY % fields,
-            {
-                "id": project_id,
-                "first": len(span_ids),
-                "filter": f"span_id in {json.dumps(span_ids)}",
-                "after": cursor,
-            },
-        )
-        repaired += texts
-        page = data["node"]["spans"]
-        for edge in page["edges"]:
-            span = edge["node"]
-            if span["spanId"] in found:
-                raise ServerError(
-                    f"the documents of span {span['spanId']} came twice",
-                    where=server.address,
-                    remedy="run again",
-                )
-            found[span["spanId"]] = span["documentEvaluations"]
-        if not page["pageInfo"]["hasNextPage"] or not page["edges"]:
-            break
-        cursor = page["pageInfo"]["endCursor"]
-    if found.keys() != set(span_ids):
+    """The annotations by span, and every span exactly once."""
+    data, repaired = server.graphql(
+        _QUERY % fields,
+        {
+            "id": project_id,
+            "first": len(span_ids),
+            "filter": f"span_id in {json.dumps(span_ids)}",
+        },
+    )
+    spans = [edge["node"] for edge in data["node"]["spans"]["edges"]]
+    found = {span["spanId"]: span["documentEvaluations"] for span in spans}
+    if len(spans) != len(span_ids) or found.keys() != set(span_ids):
         raise ServerError(
-            f"{len(set(span_ids) - found.keys())} of {len(span_ids)} spans with documents are gone "
-            "from the server, or it gave others; nothing of this reading is kept",
+            f"of {len(span_ids)} spans with documents that were read, the server gives "
+            f"{len(found.keys() & set(span_ids))} now; nothing of this reading is kept",
             where=server.address,
             remedy="run again when nothing is being deleted there",
         )

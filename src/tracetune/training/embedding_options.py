@@ -70,7 +70,7 @@ class EmbeddingOptions(Options):
     Attributes:
         sets: Sets of triplets that are trained on and whose relevant documents count for the
             held-out queries: ``feedback`` (clicks and relevance), ``documents`` (annotations of
-            single documents), or both.
+            single documents), or both; also as one text, ``feedback+documents``.
         min_triplets: Fewer training triplets than this and nothing is trained.
         loss: ``triplet``: the positive must be nearer than the negative by ``margin``;
             ``multiple_negatives``: the positive must be the nearest of all documents of the batch.
@@ -91,6 +91,12 @@ class EmbeddingOptions(Options):
     lora: dict[str, Any] | None = None
     trainer: dict[str, Any] = Field(default_factory=dict)
     early_stopping_patience: int = Field(default=3, ge=1)
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _from_text(cls, sets: Any) -> Any:
+        # Kedro divides --params at commas, so a list of two cannot be given there.
+        return tuple(sets.split("+")) if isinstance(sets, str) else sets
 
     @field_validator("sets")
     @classmethod
