@@ -73,11 +73,9 @@ def _fill(schema: Any, root: Any, draw: random.Random, prompt: str, place: str) 
 
 
 def _choose(names: list[Any], draw: random.Random, prompt: str, *, rejected: bool) -> Any:
+    """The name that the prompt mentions first, else the first one; another one if ``rejected``."""
     first = prompt.split("\n", 1)[0]
-    mentioned = [name for name in names if re.search(rf"\b{re.escape(str(name))}\b", first)]
-    wanted = mentioned[:1] or names
-    return (
-        draw.choice([name for name in names if name not in wanted] or names)
-        if rejected
-        else (draw.choice(wanted))
-    )
+    places = {name: re.search(rf"\b{re.escape(str(name))}\b", first) for name in names}
+    mentioned = [(place.start(), name) for name, place in places.items() if place]
+    wanted = min(mentioned)[1] if mentioned else names[0]
+    return draw.choice([name for name in names if name != wanted] or names) if rejected else wanted

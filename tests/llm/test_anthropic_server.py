@@ -8,7 +8,7 @@ import anthropic
 import httpx
 import pytest
 
-from tests.llm.helpers import SCHEMA
+from tests.llm.helpers import SCHEMA, fixed
 from tracetune.llm.schemas import AnswerForm
 
 GOOD: dict[str, Any] = {
@@ -44,6 +44,26 @@ def test_answers_fit_the_schema_and_the_prompt(client, server):
         **{name: value for name, value in GOOD.items() if name != "max_tokens"}
     )
     assert counted.input_tokens == message.usage.input_tokens
+
+
+def test_a_near_miss_names_what_is_wanted_and_rejects_something_else(client):
+    fields = {"agent": {"type": "string", "enum": ["hr", "it", "travel"]}}
+    schema = fixed(
+        items={
+            "type": "array",
+            "items": fixed(
+                request={"type": "string"}, output=fixed(**fields), rejected=fixed(**fields)
+            ),
+        }
+    )
+    prompt = "Write 4 messages whose right output names travel, and which come near hr: a reader."
+    config = {"format": {"type": "json_schema", "schema": schema}}
+    turns = [{"role": "user", "content": prompt}]
+    message = client.messages.create(**{**GOOD, "messages": turns, "output_config": config})
+    items = AnswerForm(schema).read(message.content[0].text)["items"]
+    assert len({item["request"] for item in items}) == 4
+    assert {item["output"]["agent"] for item in items} == {"travel"}
+    assert {item["rejected"]["agent"] for item in items} <= {"hr", "it"}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from pathlib import Path
 from tracetune.files import sha256_json
 from tracetune.llm.anthropic_batches import send_batches, settle_batches
 from tracetune.llm.anthropic_direct import send_direct
-from tracetune.llm.calls import Service, request_hash
+from tracetune.llm.calls import Service
 from tracetune.llm.contracts import Outcome, TextRequest, TextResult
 from tracetune.llm.ledger import Contents, Ledger
 from tracetune.llm.options import LlmOptions
+from tracetune.llm.params import request_hash
 from tracetune.llm.replies import ReplyBody
 from tracetune.llm.schemas import AnswerForm, InvalidAnswer
 from tracetune.llm.session import Job, Session, unique

@@ -1,4 +1,4 @@
-"""Calls of Anthropic's API: what is sent for a request, and what every way of failing means.
+"""Calls of Anthropic's API, and what every way of failing means.
 
 The client of the vendor would try again by itself, and so pay twice where a reply is lost. Here it
 never does: a call ends in an answer, or in one of three errors that say whether it cost anything.
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from tracetune.errors import ConfigurationError, ServerError
-from tracetune.files import sha256_json
-from tracetune.llm.contracts import TextRequest
 from tracetune.llm.options import LlmOptions
 from tracetune.llm.replies import error_text, is_error_body
 
@@ -102,47 +100,6 @@ class Retry:
 def backoff(attempt: int) -> float:
     """Seconds before the attempt after ``attempt``: 0.5, 1, 2 … 60, with jitter."""
     return min(_FIRST_WAIT * float(2**attempt), _LONGEST_WAIT) * random.uniform(0.5, 1.0)
-
-
-def request_hash(request: TextRequest, options: LlmOptions) -> str:
-    """SHA-256 of all that decides the answer; the mode and the cache do not."""
-    return sha256_json(
-        {
-            "id": request.id,
-            "model": options.model,
-            "effort": options.effort,
-            "system": request.system,
-            "prompt": request.prompt,
-            "schema": request.answer_schema,
-            "max_tokens": request.max_tokens or options.max_tokens,
-        }
-    )
-
-
-def message_params(
-    request: TextRequest, options: LlmOptions, asked: dict[str, Any], *, cached: bool
-) -> dict[str, Any]:
-    """Parameters of ``/v1/messages`` for a request.
-
-    Args:
-        request: The request.
-        options: Model, effort and length.
-        asked: Schema of the answer as the service takes it.
-        cached: Whether the service should keep the system text for the next request.
-    """
-    output: dict[str, Any] = {"format": {"type": "json_schema", "schema": asked}}
-    if options.effort is not None:
-        output["effort"] = options.effort
-    system: dict[str, Any] = {"type": "text", "text": request.system}
-    if cached:
-        system["cache_control"] = {"type": "ephemeral"}
-    return {
-        "model": options.model,
-        "max_tokens": request.max_tokens or options.max_tokens,
-        "system": [system],
-        "messages": [{"role": "user", "content": request.prompt}],
-        "output_config": output,
-    }
 
 
 def check_key(api_key: str | None) -> str:

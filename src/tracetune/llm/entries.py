@@ -12,7 +12,7 @@ from tracetune.records import Record, Text
 Mode = Literal["batch", "direct"]
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 of all that decides an answer; see :func:`tracetune.llm.calls.request_hash`."""
+"""SHA-256 of all that decides an answer; see :func:`tracetune.llm.params.request_hash`."""
 
 
 class Price(Record):

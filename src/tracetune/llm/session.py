@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tracetune.errors import ConfigurationError, ServerError
-from tracetune.llm.calls import Missing, Refused, Retry, Service, message_params
+from tracetune.llm.calls import Missing, Refused, Retry, Service
 from tracetune.llm.contracts import TextRequest
 from tracetune.llm.entries import Counted, Planned, Price
 from tracetune.llm.ledger import Ledger, count_key
 from tracetune.llm.options import LlmOptions
+from tracetune.llm.params import message_params
 from tracetune.llm.schemas import AnswerForm
 from tracetune.llm.spending import spending_of
 
