@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import time
 
 import pexpect
@@ -13,6 +14,7 @@ from tests.project import Project, copy_project
 from tests.review.builders import AT, SPEC, agent, item
 from tracetune.errors import ConfigurationError
 from tracetune.files import sha256_text
+from tracetune.records import Message
 from tracetune.review.command import reviewer
 from tracetune.review.store import ReviewStore
 
@@ -60,15 +62,6 @@ class Terminal:
     def keys(self, *keys: str) -> None:
         for key in keys:
             self.child.send(key)
-
-    def settles(self, seconds: float = 0.5) -> None:
-        """Waits until nothing more is drawn: keys that follow a change of focus come after it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            before = len(self.received)
-            self._receive()
-            if len(self.received) > before:
-                end = time.monotonic() + seconds
 
     def ends(self) -> str:
         """What the command said at its end."""
@@ -159,9 +152,9 @@ def test_an_edit_is_checked_before_it_is_taken(copied, name, store):
     terminal = Terminal(copied, f"--name={name}")
     terminal.sees("1 of 3")
     terminal.keys("e")
-    terminal.sees("Edit and approve", "Ctrl+S (or F2) approves")
+    terminal.sees("▸ Request", "Ctrl+S (or F2) approves")
     terminal.keys(END, " from March", TAB)
-    terminal.settles()
+    terminal.sees("from March", "▸ Answer")
     terminal.keys(END, "x", CTRL_S)
     terminal.sees("the answer is not a JSON object whose field agent or")
     assert states(store)[0] == "pending_review"
@@ -176,7 +169,7 @@ def test_an_edit_is_checked_before_it_is_taken(copied, name, store):
     terminal.keys("a")
     terminal.sees("nothing would change")
     terminal.keys("e")
-    terminal.sees("Edit and approve")
+    terminal.sees("▸ Request")
     terminal.keys(ESCAPE)
     terminal.sees("Written for")
     terminal.keys("q")
@@ -190,10 +183,11 @@ def test_text_of_candidates_is_text_and_no_command_to_the_terminal(copied, name,
     terminal.keys("s")
     terminal.sees("will it [bold]rain[/] ␛[31mtomorrow␇ <U+202E>no")
     terminal.keys("e")
-    terminal.sees("Edit and approve", "␛[31mtomorrow␇")
-    for _ in range(2):
-        terminal.keys(TAB)
-        terminal.settles()
+    terminal.sees("▸ Request", "␛[31mtomorrow␇")
+    terminal.keys(TAB)
+    terminal.sees("▸ Answer")
+    terminal.keys(TAB)
+    terminal.sees("▸ Worse answer")
     terminal.keys(END, "\x7f" * 40, agent("billing_agent"), CTRL_S)
     terminal.sees("3 of 3")
     terminal.keys("q")
@@ -235,6 +229,32 @@ def test_a_candidate_written_anew_shows_what_was_wrong(copied, name, store):
     store.submit([anew], SPEC, auto_approve_from=None, at=AT)
     terminal = Terminal(copied, f"--name={name}", size=(100, 30))
     terminal.sees("1 of 3", "March invoice", "attempt 2", "(bob: says too little)")
+    terminal.keys("q")
+    terminal.ends()
+
+
+def test_a_long_answer_without_spaces_is_shown_to_its_end(copied, name, store):
+    words = "x" * 150 + "end"
+    answer = [Message(role="assistant", content=f'{{"agent":"billing_agent","why":"{words}"}}')]
+    long = item(9, answer="billing_agent", confidence=0.1)
+    store.submit([long.model_copy(update={"answer": answer})], SPEC, auto_approve_from=None, at=AT)
+    terminal = Terminal(copied, f"--name={name}")
+    terminal.sees("1 of 4", 'end"}')
+    terminal.keys("q")
+    terminal.ends()
+
+
+@pytest.mark.faults
+def test_a_terminal_that_is_killed_loses_no_decision(copied, name, store):
+    terminal = Terminal(copied, f"--name={name}")
+    terminal.sees("1 of 3")
+    terminal.keys("a")
+    terminal.sees("2 of 3", "1 approved")
+    terminal.child.kill(signal.SIGKILL)
+    terminal.child.wait()
+    assert states(store) == ["approved", "pending_review", "pending_review"]
+    terminal = Terminal(copied, f"--name={name}")
+    terminal.sees("2 of 3", "1 approved", "2 open")
     terminal.keys("q")
     terminal.ends()
 

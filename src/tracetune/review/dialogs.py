@@ -29,6 +29,8 @@ REASONS = (
 PAIR_REASON = "the worse answer is not worse"
 """One more for pairs."""
 
+_NAMES = {"request": "Request", "answer": "Answer", "rejected": "Worse answer"}
+
 HELP = """\
 a      approve it as it is
 r      reject it; asks why
@@ -122,14 +124,19 @@ class EditDialog(ModalScreen[Correction | None]):
 
     def compose(self) -> ComposeResult:
         """A field for each part."""
-        names = {"request": "Request", "answer": "Answer", "rejected": "Worse answer"}
         with Vertical(classes="dialog wide"):
             yield Label("Edit and approve", classes="heading")
             for part, text in self._shown.items():
-                yield Label(names[part], classes="part")
+                yield Label(f"  {_NAMES[part]}", classes="part", id=f"name-{part}")
                 yield TextArea(text, id=part, compact=True, highlight_cursor_line=False)
             yield Static("", classes="problem")
             yield Static("Ctrl+S (or F2) approves   Tab next field   Esc goes back", classes="keys")
+
+    def on_descendant_focus(self) -> None:
+        """Marks the field in which the keys arrive; without colours little else shows it."""
+        for part in self._shown:
+            mark = "▸" if self.query_one(f"#{part}", TextArea).has_focus else " "
+            self.query_one(f"#name-{part}", Label).update(f"{mark} {_NAMES[part]}")
 
     def on_mount(self) -> None:
         """The first field has the focus."""

@@ -24,7 +24,8 @@ def candidate_page(shown: ReviewedItem, earlier: Sequence[ReviewedItem]) -> Tabl
     item = shown.final
     page = Table.grid(padding=(0, 1))
     page.add_column(width=11, no_wrap=True)
-    page.add_column(ratio=1)
+    # Answers are JSON without spaces: folded, never cut.
+    page.add_column(ratio=1, overflow="fold")
     for turn in item.prompt[1 if item.prompt[0].role == "system" else 0 : -1]:
         _row(page, turn.role.capitalize(), turn.content, "dim")
     _row(page, "Request", request_of(item), "bold")

@@ -40,13 +40,15 @@ class ReviewApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { layout: vertical; }
-    #title, #progress, #message, #keys { height: 1; padding: 0 1; }
+    #title, #progress, #keys { height: 1; padding: 0 1; }
+    #message { height: auto; min-height: 1; max-height: 3; padding: 0 1; }
     #title { text-style: bold; }
     #page { height: 1fr; padding: 1 1 0 1; }
     #page > Static { height: auto; }
     #keys { text-style: reverse; }
     ModalScreen { align: center middle; }
-    .dialog { width: 60; height: auto; max-height: 100%; padding: 0 1; border: round ansi_cyan; }
+    .dialog { width: 60; height: auto; padding: 0 1; border: round ansi_cyan; }
+    .dialog { max-width: 100%; max-height: 100%; overflow-y: auto; }
     .wide { width: 76; }
     .heading { text-style: bold; padding-bottom: 1; }
     .part { color: ansi_cyan; }
