@@ -103,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._hold()
         if fault.kind == "reset_after":
             return self._reset()
+        if fault.kind == "status_after":
+            return self._failing(fault)
         if fault.kind == "half_body":
             return self._send(200, body[: len(body) // 2], claimed=len(body))
         if fault.kind == "html":

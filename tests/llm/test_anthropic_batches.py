@@ -138,7 +138,9 @@ def test_repeated_and_unknown_lines_are_left_out(server, tmp_path, caplog):
     assert spending(tmp_path / "folder").requests == 3
 
 
-@pytest.mark.parametrize("kind", ["reset_after", "html", "malformed", "empty", "half_body"])
+@pytest.mark.parametrize(
+    "kind", ["reset_after", "status_after", "html", "malformed", "empty", "half_body"]
+)
 def test_a_batch_whose_creation_is_in_doubt_is_found_though_the_listing_lags(
     server, tmp_path, kind
 ):

@@ -139,6 +139,7 @@ def _create_once(session: Session, batch: Batch, body: list[dict[str, Any]]) -> 
             in_doubt, reason = True, str(error)
         except NotTaken as error:
             asked, reason = error.wait, str(error)
+            in_doubt = in_doubt or error.failed
         except (Refused, ConfigurationError) as error:
             if in_doubt:
                 raise _in_doubt(session, str(error)) from None

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _WAITING = frozenset({408, 409, 429})
 """Refusals of the service that a later attempt may turn into an answer."""
+_OVERLOADED = 529
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 60.0
 _CONNECT_SECONDS = 10.0
@@ -46,11 +47,14 @@ class NotTaken(CallFailed):
 
     Attributes:
         wait: Seconds that the service asked to wait; None if it named none.
+        failed: The service failed on the call, rather than refuse it. That is not paid, but what it
+            was to create may be there.
     """
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, *, failed: bool = False) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.failed = failed
 
 
 class Refused(CallFailed):
@@ -319,7 +323,8 @@ class Service:
                 remedy="put a valid key into conf/local/credentials.yml",
             )
         if status in _WAITING or (status >= 500 and real):
-            return NotTaken(reason, _asked_wait(error.response.headers.get("retry-after")))
+            asked = _asked_wait(error.response.headers.get("retry-after"))
+            return NotTaken(reason, asked, failed=status >= 500 and status != _OVERLOADED)
         if status >= 500:
             return Ambiguous(f"{reason}; the error is not the service's own")
         if status == 404:
