@@ -168,12 +168,13 @@ def submit_candidates(
     from tracetune.review.items import ACCEPTED, ReviewSpec
     from tracetune.runs import utc_now
 
-    reviews.store.submit(
-        candidates,
-        ReviewSpec(output=telemetry.output, max_chars=telemetry.max_chars),
-        auto_approve_from=review.threshold if review.auto_approve else None,
-        at=utc_now(),
-    )
+    if candidates:
+        reviews.store.submit(
+            candidates,
+            ReviewSpec(output=telemetry.output, max_chars=telemetry.max_chars),
+            auto_approve_from=review.threshold if review.auto_approve else None,
+            at=utc_now(),
+        )
     found = reviews.store.items()
     if review.place == "phoenix":
         from tracetune.review.phoenix_place import push
