@@ -37,9 +37,10 @@ class Fault:
 
     Kinds: ``status`` (an error reply of the service, with ``headers``), ``gateway`` (a status with
     HTML, not the service's own), ``reset_before``, or ``reset_after`` and ``status_after`` the work
-    was done, ``half_body``, ``html``, ``malformed``, ``empty``; of results ``cut_in_line``, ``cut_at_line``,
-    ``reset_middle``, ``repeat`` (lines come twice, and one of a stranger); ``hold_before`` and
-    ``hold_after``: no answer until ``server.release`` is set; ``hold_middle`` of results.
+    was done, ``half_body``, ``html``, ``malformed``, ``empty``; of results ``cut_in_line``,
+    ``cut_at_line``, ``reset_middle``, ``repeat`` (lines come twice, and one of a stranger);
+    ``hold_before`` and ``hold_after``: no answer until ``server.release`` is set;
+    ``hold_middle`` of results.
     """
 
     kind: str
