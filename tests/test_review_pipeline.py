@@ -220,9 +220,9 @@ def test_a_large_model_writes_is_paid_once_and_its_key_is_nowhere(desk):
         (desk.path / f"data/test/08_reporting/small/{name}/auto/runs").glob("*.json")
     )
     spending = [json.loads(path.read_text())["spending"] for path in manifests]
-    assert spending[0]["before"]["usd"] == 0
-    assert spending[0]["after"]["usd"] > 0
-    assert [found["before"]["usd"] for found in spending[1:]] == [spending[0]["after"]["usd"]] * 2
+    assert spending[0]["run"]["usd"] > 0
+    assert [found["run"]["usd"] for found in spending[1:]] == [0, 0]
+    assert {found["all_runs"]["usd"] for found in spending} == {spending[0]["run"]["usd"]}
     for path in desk.path.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
@@ -252,10 +252,11 @@ def test_a_rejected_candidate_is_written_anew_with_the_words_of_the_reviewer(des
 
 def test_a_dry_run_writes_nothing_and_says_what_it_would(desk):
     name = "dry"
-    output = auto(desk, name, "dry_run=true").stdout
+    output = auto(desk, name, "dry_run=true,llm.provider=anthropic").stdout
     assert not (desk.path / f"data/test/reviews/small/{name}").exists()
     assert document(desk, name, "04_feature", "need.json")["state"] == "write"
-    assert "new candidates" in output
+    assert "Would write 52 new candidates" in output
+    assert 0 < document(desk, name, "08_reporting", "generation.json")["most_usd"] < 1
 
 
 def test_a_held_out_message_that_a_reviewer_writes_is_dropped_as_near_test(desk):

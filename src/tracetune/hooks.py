@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
+    from tracetune.llm import Spending
+
 logger = logging.getLogger("tracetune")
 
 QUIET = {
@@ -41,7 +43,7 @@ class ProjectHooks:
         self._context: Any = None
         self._run_started = ""
         self._replies: Path | None = None
-        self._spent: dict[str, Any] = {}
+        self._spent: Spending | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -114,11 +116,19 @@ class ProjectHooks:
             self._lock.release()
             self._lock = None
 
-    def _spending(self) -> dict[str, Any]:
+    def _spending(self) -> Spending | None:
         """What text services cost this tenant and name so far, as the kept replies say."""
         from tracetune.llm import spent
 
-        return {} if self._replies is None else spent(self._replies).model_dump(mode="json")
+        return None if self._replies is None else spent(self._replies)
+
+    def _spent_by_run(self) -> dict[str, Any] | None:
+        """The cost of this run and of all runs; None for pipelines that have no text written."""
+        before, now = self._spent, self._spending()
+        if before is None or now is None:
+            return None
+        found = {"run": now.since(before), "all_runs": now}
+        return {name: spending.model_dump(mode="json") for name, spending in found.items()}
 
     def _data_root(self) -> Path:
         root = Path(self._context.config_loader["globals"]["data_root"])
@@ -147,7 +157,7 @@ class ProjectHooks:
                     if run_params.get(key)
                 },
                 "parameters": dict(parameters),
-                "spending": {"before": self._spent, "after": self._spending()},
+                "spending": self._spent_by_run(),
                 "commit": code_commit(self._context.project_path),
                 "versions": {"python": platform.python_version(), **installed_versions()},
             },

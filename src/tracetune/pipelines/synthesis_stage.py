@@ -124,16 +124,21 @@ def write_candidates(
     Returns:
         Candidates for review, and the report on what was asked for and what came.
     """
+    from tracetune.llm.estimate import most_usd
     from tracetune.telemetry.synthesis.plan import SynthesisPlan
     from tracetune.telemetry.synthesis.screen import Screen
-    from tracetune.telemetry.synthesis.write import GenerationReport
+    from tracetune.telemetry.synthesis.write import GenerationReport, plan_requests
     from tracetune.telemetry.synthesis.write import write_candidates as write
 
     plan = SynthesisPlan.model_validate(need)
-    if plan.state != "write" or checked_flag(dry_run):
+    if plan.state != "write":
         return [], GenerationReport().model_dump(mode="json")
     rows: list[Example | Preference | Rating] = [*real_examples, *real_preferences, *ratings]
     train = SplitManifest.model_validate(real_splits).select(real_examples, "train")
+    if checked_flag(dry_run):
+        asked = plan_requests(plan, train=train, telemetry=telemetry, options=synthesis, seed=seed)
+        report = GenerationReport(planned_requests=len(asked), most_usd=most_usd(asked, llm))
+        return [], report.model_dump(mode="json")
     writer = llm_access.open(llm, seed)
     candidates, report = write(
         plan,

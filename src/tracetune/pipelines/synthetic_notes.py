@@ -49,6 +49,11 @@ def review_lines(synthetic: Document) -> list[str]:
     """The last lines of a run: what was written, what waits for whom, and how it goes on."""
     review, generation = synthetic["review"], synthetic["generation"]
     lines = []
+    if generation["planned_requests"]:
+        lines.append(
+            f"Would write {synthetic['plan']['reason']}: {generation['planned_requests']} requests "
+            f"in the first round, at most {generation['most_usd']:.2f} USD for them."
+        )
     if generation["candidates"]:
         lines.append(
             f"Written  {generation['candidates']} candidates by the {generation['writer']}"

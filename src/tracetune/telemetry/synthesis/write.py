@@ -34,6 +34,8 @@ class GenerationReport(Record):
         again: How many of them replace rejected ones.
         short: Cells with fewer candidates than planned, and how many are missing.
         rounds: Rounds of asking.
+        planned_requests: Requests that a dry run would send in its first round.
+        most_usd: What they would cost at most.
         usd: Estimated cost of the replies, whenever they were paid.
         tokens: Tokens read and written by the model for them.
     """
@@ -48,6 +50,8 @@ class GenerationReport(Record):
     again: int = 0
     short: dict[str, int] = Field(default_factory=dict)
     rounds: int = 0
+    planned_requests: int = 0
+    most_usd: float = 0.0
     usd: float = 0.0
     tokens: dict[str, int] = Field(default_factory=dict)
 
@@ -73,6 +77,34 @@ class _Tally:
         items = list(result.value["items"])
         self.written += len(items)
         return items
+
+
+def plan_requests(
+    plan: SynthesisPlan,
+    *,
+    train: Sequence[Example],
+    telemetry: TelemetryOptions,
+    options: SynthesisOptions,
+    seed: int,
+) -> list[TextRequest]:
+    """The requests of the first round, as :func:`write_candidates` would send them."""
+    material = Material(train, telemetry.output)
+    again = rewrites_for(plan.rewrites, material=material, telemetry=telemetry, seed=seed)
+    new = requests_for(
+        plan.cells,
+        style=train,
+        material=material,
+        telemetry=telemetry,
+        options=options,
+        mark=_mark(plan, 1),
+        seed=seed,
+    )
+    return [*(request for request, _, _ in again), *(request for request, _ in new)]
+
+
+def _mark(plan: SynthesisPlan, number: int) -> str:
+    """Part of the ids of requests: a later run or round asks for something new."""
+    return f"s{plan.submitted}r{number}"
 
 
 def write_candidates(
@@ -120,7 +152,7 @@ def write_candidates(
             material=material,
             telemetry=telemetry,
             options=options,
-            mark=f"s{plan.submitted}r{rounds}",
+            mark=_mark(plan, rounds),
             seed=seed,
         )
         found = _ask(asked, writer, screen, tally, missing)
