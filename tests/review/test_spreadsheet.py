@@ -129,6 +129,20 @@ def test_rows_without_a_decision_stay_open(sheet, store):
     assert len(store.open_items()) == 3
 
 
+def test_a_correction_may_have_the_line_ends_of_another_system(sheet, store):
+    sheet.fill(1, decision="approved", corrected_request="two\r\nlines")
+    assert sheet.take().decided == 1
+    assert store.items()[0].final.prompt[-1].content == "two\nlines"
+    assert sheet.again().unchanged == 1
+
+
+def test_the_same_answer_in_other_spelling_is_no_correction(sheet, store):
+    sheet.fill(1, decision="approved", corrected_answer='{ "agent": "billing_agent" }')
+    assert sheet.take().decided == 1
+    assert store.history()[-1].correction is None
+    assert sheet.again().unchanged == 1
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_other_separators_are_read(sheet, store, delimiter):
     sheet.fill(1, decision="approved", confidence="0,8")

@@ -11,10 +11,11 @@ from pathlib import Path
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.privacy import find
 from tracetune.review import spreadsheet
+from tracetune.review.course import RULE
 from tracetune.review.items import OPEN
 from tracetune.review.options import ReviewOptions
 from tracetune.review.store import ReviewStore
-from tracetune.review.texts import has_controls
+from tracetune.review.texts import harmless
 from tracetune.runs import utc_now
 
 
@@ -139,7 +140,7 @@ def reviewer(who: str | None) -> str:
         problem = "there is no name of a reviewer"
     elif find(name):
         problem = "the name of the reviewer holds an address, a number or a key"
-    elif has_controls(name) or "\n" in name or name == "rule":
+    elif harmless(name) != name or "\n" in name or name == RULE:
         problem = "this cannot be the name of a reviewer"
     if problem:
         raise ConfigurationError(problem, where="--who", remedy="give a plain name: --who=ada")

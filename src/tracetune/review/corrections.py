@@ -67,7 +67,11 @@ def check_correction(
                 remedy="leave the worse answer empty",
             )
         rejected = _checked_answer("rejected", rejected, item, spec)
-    found = Correction(request=request, answer=answer, rejected=rejected)
+    found = Correction(
+        request=request,
+        answer=_changed(answer, words_of(item.answer)),
+        rejected=_changed(rejected, words_of(item.rejected or [])),
+    )
     if found == Correction():
         return None
     _check_pair(item, found, spec)
@@ -126,8 +130,8 @@ def _check_text(part: Part, text: str, item: ReviewItem, spec: ReviewSpec) -> No
         what = f"has {len(text)} characters, at most {spec.max_chars} are allowed"
         remedy = "shorten it"
     elif has_controls(text):
-        what = "holds control characters or invisible ones"
-        remedy = "type it anew instead of pasting it"
+        what = "holds control characters"
+        remedy = "take them out"
     else:
         value = _json_object(text)
         kinds = {finding.kind for finding in find(text)} | set(count_in_json(value or {}))

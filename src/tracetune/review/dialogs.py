@@ -16,7 +16,7 @@ from tracetune.errors import TracetuneError
 from tracetune.records import ReviewItem
 from tracetune.review.corrections import CorrectionError
 from tracetune.review.items import Correction
-from tracetune.review.texts import harmless, request_of, words_of
+from tracetune.review.texts import harmless, request_of, restored, words_of
 
 REASONS = (
     "the answer is wrong",
@@ -116,8 +116,7 @@ class EditDialog(ModalScreen[Correction | None]):
     ) -> None:
         super().__init__()
         self._written = _parts(written)
-        # Control characters cannot be typed and must not reach the terminal: their picture is
-        # edited, and what nobody touched stays as it is.
+        # Control characters must not reach the terminal: their pictures are edited in their place.
         self._shown = {name: harmless(text) for name, text in _parts(shown).items()}
         self._kept = _parts(shown)
         self._check = check
@@ -139,7 +138,9 @@ class EditDialog(ModalScreen[Correction | None]):
             self.query_one(f"#name-{part}", Label).update(f"{mark} {_NAMES[part]}")
 
     def on_mount(self) -> None:
-        """The first field has the focus."""
+        """The first field has the focus; what is typed goes to the end of a field."""
+        for area in self.query(TextArea):
+            area.move_cursor(area.document.end)
         self.query_one("#request", TextArea).focus()
 
     def action_leave(self) -> None:
@@ -151,7 +152,8 @@ class EditDialog(ModalScreen[Correction | None]):
         texts = {}
         for part, shown in self._shown.items():
             text = self.query_one(f"#{part}", TextArea).text
-            texts[part] = self._kept[part] if text == shown else text
+            kept = self._kept[part]
+            texts[part] = kept if text == shown else restored(text, kept)
         # Parts that are as they were written are no correction.
         changed = {part: text for part, text in texts.items() if text != self._written[part]}
         try:

@@ -283,7 +283,11 @@ def _decision(row: _Row, known: dict[str, ReviewedItem], store: ReviewStore) -> 
 def _correction(
     cells: dict[str, str], shown: ReviewedItem, store: ReviewStore
 ) -> Correction | None:
-    changes = {part: cells[column] for part, column in _CORRECTED.items() if cells[column]}
+    changes = {
+        part: "\n".join(_lines(cells[column]))
+        for part, column in _CORRECTED.items()
+        if cells[column]
+    }
     try:
         return store.check(shown.item, Correction(**changes)) if changes else None
     except CorrectionError as error:

@@ -7,32 +7,40 @@ from collections.abc import Sequence
 
 from tracetune.records import Message, ReviewItem
 
-_HARMFUL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
-    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # invisible, or they turn the order
-)
-_ESCAPE, _DELETE = 0x20, 0x7F
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+_INVISIBLE = "\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+"""Characters that nobody sees, or that turn the order of what is seen."""
+_HARMFUL = re.compile(f"[{_CONTROL}{_INVISIBLE}]")
+_CONTROLS = re.compile(f"[{_CONTROL}]")
+_SPACE, _DELETE = 0x20, 0x7F
 
 
 def harmless(text: str) -> str:
-    """``text`` with control characters and characters that turn the order made visible.
+    """``text`` with control characters and invisible ones made visible.
 
     Control characters become their pictures (``␛``), others their number (``<U+202E>``). Line
     feeds and tabs stay.
     """
-    return _HARMFUL.sub(_visible, text)
+    return _HARMFUL.sub(lambda found: _visible(found[0]), text)
 
 
-def _visible(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < _ESCAPE:
+def restored(edited: str, original: str) -> str:
+    """``edited`` with the characters back that :func:`harmless` had replaced in ``original``."""
+    for character in sorted(set(_HARMFUL.findall(original))):
+        edited = edited.replace(_visible(character), character)
+    return edited
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < _SPACE:
         return chr(0x2400 + code)
     return "\u2421" if code == _DELETE else f"<U+{code:04X}>"
 
 
 def has_controls(text: str) -> bool:
-    """Whether ``text`` holds characters that :func:`harmless` would replace."""
-    return _HARMFUL.search(text) is not None
+    """Whether ``text`` holds control characters other than line feeds and tabs."""
+    return _CONTROLS.search(text) is not None
 
 
 def request_of(item: ReviewItem) -> str:
