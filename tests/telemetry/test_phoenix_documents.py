@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.phoenix, pytest.mark.faults]
 START = datetime(2026, 3, 4, 10, 40, tzinfo=UTC)
 NUMBERS = itertools.count(1)
 ROWS = "documentPosition"
-"""In the question for the annotations; the second look asks for ids alone."""
+"""In the question for the rows; the ones before and after ask for ids alone."""
 CREATE = """
 mutation ($input: [CreateDocumentAnnotationInput!]!) {
   createDocumentAnnotations(input: $input) { documentAnnotations { id } }
@@ -198,7 +198,7 @@ def test_passing_faults_are_survived(proxy: faults.Proxy, tmp_path: Path) -> Non
         *(faults.cut, faults.status(503), faults.cut_without_length, faults.slow(4)),
         *(faults.status(429, "1"), faults.cut),
     ]
-    project = PhoenixProject(proxy.url, "demo", page_size=250, timeout=2)
+    project = PhoenixProject(proxy.url, "demo", page_size=60, timeout=2)
     manifest = project.save_snapshot(tmp_path / "live", "2026-10-01T00:00:00Z")
     assert proxy.hits == 6
     assert manifest.content_hash == snapshot.read_manifest(SAMPLE).content_hash
@@ -254,8 +254,12 @@ def changed(change: Callable[[list[Any]], None]) -> faults.Fault:
             ),
             "came twice",
         ),
+        (
+            lambda edges: edges[0]["node"]["documentEvaluations"].pop(),
+            "1 annotations of documents that the server listed are not in its answer",
+        ),
     ],
-    ids=["one_less", "one_more", "one_twice", "annotations_twice"],
+    ids=["one_less", "one_more", "one_twice", "annotations_twice", "annotation_less"],
 )
 def test_page_that_is_not_what_was_asked_for_is_noticed(
     annotated: Annotated, proxy: faults.Proxy, before: Path, change: Any, words: str

@@ -18,7 +18,7 @@ from tracetune.errors import ConfigurationError, DataError, ServerError
 from tracetune.phoenix_rest import PhoenixServer
 from tracetune.telemetry import snapshot
 from tracetune.telemetry.phoenix_counts import count_annotations, count_spans, full_hour, gone, iso
-from tracetune.telemetry.phoenix_documents import document_ids, read_documents
+from tracetune.telemetry.phoenix_documents import DocumentReader
 from tracetune.telemetry.phoenix_parallel import Item, Result, batches, in_order
 from tracetune.telemetry.phoenix_rows import (
     Row,
@@ -53,9 +53,9 @@ class _Reading:
     project_id: str
     start: datetime
     end: datetime
+    documents: DocumentReader
     span_ids: list[str] = field(default_factory=list)
     with_documents: list[str] = field(default_factory=list)
-    document_annotations: set[str] = field(default_factory=set)
     spans_by_hour: Counter[datetime] = field(default_factory=Counter)
     annotations_before: Counter[tuple[str, str]] = field(default_factory=Counter)
     repaired: int = 0
@@ -125,7 +125,8 @@ class PhoenixProject:
         try:
             project_id = self._resolve(server)
             end = _moment(anchor) if anchor else self._midnight_after_newest(server, project_id)
-            reading = _Reading(server, project_id, end - timedelta(days=read_days), end)
+            documents = DocumentReader(server, project_id, self._page_size, self._concurrency)
+            reading = _Reading(server, project_id, end - timedelta(days=read_days), end, documents)
             windows = self._windows(reading)
             total = sum(window.expected for window in windows)
             if not total:
@@ -292,32 +293,14 @@ class PhoenixProject:
         self, reading: _Reading, progress: Progress, task: TaskID
     ) -> Iterator[list[Row]]:
         """Rows of ``document_annotations.parquet``: those of every span that lists documents."""
-        progress.reset(task, description="documents", total=len(reading.with_documents))
-        groups = list(batches(reading.with_documents, self._page_size))
 
-        def read(batch: list[str]) -> tuple[list[Row], int]:
-            return read_documents(reading.server, reading.project_id, batch)
+        def begin(total: int) -> None:
+            progress.reset(task, description="documents", total=total)
 
-        for (rows, repaired), batch in zip(
-            self._in_order(reading, read, groups), groups, strict=True
-        ):
+        for rows, repaired in reading.documents.rows(reading.with_documents, begin):
             reading.repaired += repaired
-            reading.document_annotations.update(row["annotation_id"] for row in rows)
-            progress.advance(task, len(batch))
+            progress.advance(task, len(rows))
             yield rows
-
-    def _documents_gone(self, reading: _Reading) -> int:
-        """How many annotations of documents were read and are not there any more."""
-
-        def find(batch: list[str]) -> set[str]:
-            return document_ids(reading.server, reading.project_id, batch)
-
-        left = reading.document_annotations
-        for found in self._in_order(
-            reading, find, batches(reading.with_documents, self._page_size)
-        ):
-            left -= found
-        return len(left)
 
     def _annotations_of(
         self, reading: _Reading, path: str, kind: str, owners: list[str]
@@ -362,7 +345,7 @@ class PhoenixProject:
         """
         spans = gone(reading.spans_by_hour, dict(reading.count_spans(reading.start, reading.end)))
         now = count_annotations(reading.server, reading.project_id)
-        annotations = gone(reading.annotations_before, now) + self._documents_gone(reading)
+        annotations = gone(reading.annotations_before, now) + reading.documents.gone()
         if spans or annotations:
             raise ServerError(
                 f"{spans} spans and {annotations} annotations were deleted on the server while it "
