@@ -17,6 +17,12 @@ from tests.project import ROOT, Project
         # The run it looks at is there already; the other one makes runs of its own.
         ("01_telemetry_to_adapter", "finished", 5, ["expected_loss"]),
         ("02_methods", "project", 2, ["dry run: nothing is trained", "insufficient", "turn 2"]),
+        (
+            "03_review_and_retrain",
+            "project",
+            1,
+            ["candidates wait for people", "not approved and trained on: 0", "real"],
+        ),
     ],
 )
 def test_notebook_runs_and_shows_pictures(
@@ -46,7 +52,9 @@ def test_notebook_runs_and_shows_pictures(
         assert word in shown, f"{word!r} is not shown"
 
 
-@pytest.mark.parametrize("notebook", ["01_telemetry_to_adapter", "02_methods"])
+@pytest.mark.parametrize(
+    "notebook", ["01_telemetry_to_adapter", "02_methods", "03_review_and_retrain"]
+)
 def test_notebook_is_kept_without_outputs(notebook: str):
     cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
