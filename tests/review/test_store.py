@@ -39,6 +39,7 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
     assert store.items() == store.open_items() == store.history() == []
     assert set(store.counts().values()) == {0}
     assert store.approval_rate() == 0.0
+    assert store.submit([], SPEC, auto_approve_from=None, at=AT) == 0
     assert not store.folder.exists()
 
 

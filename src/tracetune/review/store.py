@@ -159,6 +159,8 @@ class ReviewStore:
         Raises:
             DataError: If the candidates here answer for another kind of agent.
         """
+        if not items and not self.folder.exists():
+            return 0
         with self._writing():
             self._keep_spec(spec)
             new = {item.id: item for item in items if item.id not in self._courses.by_id}
@@ -244,7 +246,8 @@ class ReviewStore:
 
     @contextlib.contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
-        with (self.folder / "lock").open("a") as handle:
+        # Whoever only looks need not be allowed to write.
+        with (self.folder / "lock").open("r" if kind == fcntl.LOCK_SH else "a") as handle:
             fcntl.flock(handle, kind)
             yield
 
