@@ -160,7 +160,12 @@ def test_what_cannot_be_done_is_said(shop: Project, pipeline: str, params: str, 
             "split_rows",
             ("real_examples.jsonl", "real_preferences.jsonl", "real_splits.json"),
         ),
-        ("embedding", "demo", "split_searches", ("triplets.jsonl", "documents.jsonl")),
+        (
+            "embedding",
+            "demo",
+            "split_searches",
+            ("triplets.jsonl", "documents.jsonl", "document_triplets.jsonl"),
+        ),
     ],
 )
 def test_a_live_server_gives_the_same_records(

@@ -18,7 +18,7 @@ import pytest
 from tests.llm.anthropic_server import KEY, running_server
 from tests.phoenix_server import Server
 from tests.project import EMBEDDED, Project, copy_project
-from tests.review.test_terminal import Terminal
+from tests.review.terminal import Terminal
 from tracetune.records import Example, Preference
 from tracetune.review.items import Correction, ReviewedItem
 from tracetune.review.phoenix_place import span_id

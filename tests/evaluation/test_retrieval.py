@@ -170,7 +170,13 @@ def page(metrics, gate) -> str:
             metrics=metrics,
             gate=gate,
             figures=figures,
-            funnel={name: {"rows": 1} for name in ("feedback", "triplets", "queries", "catalogue")},
+            funnel={
+                name: {"rows": 1}
+                for name in (
+                    *("feedback", "triplets", "queries", "catalogue"),
+                    *("document_set", "used"),
+                )
+            },
             funnel_steps=[],
             counts={"triplets": {"train": 5}},
             preflight={"rows": 5, "gates": []},
