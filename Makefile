@@ -21,7 +21,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing tracetune into $(VENV) (about a minute) ..."
-	@$(PIP) --editable ".[viz]"
+	@$(PIP) --editable ".[gguf,viz]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
