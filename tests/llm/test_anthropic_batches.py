@@ -294,6 +294,22 @@ def test_a_batch_that_is_gone_is_lost_and_not_created_again(server, tmp_path):
     assert server.calls.count("create") == 1
 
 
+def test_a_request_that_came_back_unpaid_is_lost_with_its_second_batch(server, tmp_path):
+    server.special["Number 1"] = "expired"
+    run(server, tmp_path)
+    server.special.clear()
+    server.polls = 10_000
+    with pytest.raises(ServerError):
+        run(server, tmp_path, deadline_hours=0.1 / 3600)
+    server.batches.clear()
+    server.polls = 1
+    results = run(server, tmp_path)
+    assert outcomes(results) == ["answered", "lost", "answered"]
+    assert run(server, tmp_path) == results
+    assert server.calls.count("create") == 2
+    assert spending(tmp_path).lost_requests == 1
+
+
 def test_a_refused_creation_fails_its_requests_with_the_reason(server, tmp_path):
     def refuse(body):
         raise bad("Your credit balance is too low")

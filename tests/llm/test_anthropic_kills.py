@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 
 import pytest
 
@@ -161,3 +163,19 @@ def test_a_killed_wait_after_a_refusal_loses_nothing(server, tmp_path):
     process.kill()
     process.communicate()
     assert outcomes(run(server, tmp_path, ask(1), "direct")) == ["answered"]
+
+
+def test_ctrl_c_sends_nothing_more(server, tmp_path):
+    server.fail("messages", "status", 1000, status=429, headers={"retry-after": "1"})
+    process = start(server, tmp_path, "direct", count=12, changes={"concurrency": 2})
+    end = time.monotonic() + 30
+    while server.calls.count("messages") < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    sent = server.calls.count("messages")
+    # Two threads may have been on their way to the server when the signal came.
+    assert sent <= 4
+    time.sleep(1.5)
+    assert server.calls.count("messages") == sent

@@ -60,19 +60,21 @@ class _Sender:
         waiting = deque(offers)
         running: dict[Future[None], Offer] = {}
         with ThreadPoolExecutor(self._session.options.concurrency) as pool:
-            while waiting or running:
-                self._start(waiting, running, pool)
-                if not running:
-                    continue
-                done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-                try:
+            try:
+                while waiting or running:
+                    self._start(waiting, running, pool)
+                    if not running:
+                        continue
+                    done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                     for future in done:
                         self._settle(running.pop(future))
                         future.result()
-                except BaseException:
-                    self._session.stop.set()  # the others finish what they sent, and wait no more
-                    raise
-                self._say()
+                    self._say()
+            except BaseException:
+                # Ctrl-C too, and before the pool waits for its threads: they finish what they
+                # sent, and send and wait no more.
+                self._session.stop.set()
+                raise
 
     def _start(
         self, waiting: deque[Offer], running: dict[Future[None], Offer], pool: ThreadPoolExecutor

@@ -21,7 +21,7 @@ logger = logging.getLogger("tracetune")
 
 
 def first_custom_id(session: Session, batch_id: str) -> str:
-    """The ``custom_id`` of any one result.
+    """The ``custom_id`` of any one result; empty if the batch has none.
 
     Raises:
         Missing: The results are gone.
@@ -29,7 +29,10 @@ def first_custom_id(session: Session, batch_id: str) -> str:
 
     def read() -> str:
         with closing(session.service.result_lines(batch_id)) as lines:
-            found = _custom_id(next(lines, b""))
+            line = next(lines, None)
+            if line is None:
+                return ""
+            found = _custom_id(line)
         if found is None:
             raise Ambiguous("results whose first line is cut")
         return found

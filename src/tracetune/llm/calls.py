@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _WAITING = frozenset({408, 409, 429})
 """Refusals of the service that a later attempt may turn into an answer."""
+_GATEWAY_TIMEOUT = 504
 _OVERLOADED = 529
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 60.0
@@ -322,6 +323,8 @@ class Service:
                 where="credentials anthropic.api_key",
                 remedy="put a valid key into conf/local/credentials.yml",
             )
+        if status == _GATEWAY_TIMEOUT:
+            return Ambiguous(f"{reason}; it may have been worked on all the same")
         if status in _WAITING or (status >= 500 and real):
             asked = _asked_wait(error.response.headers.get("retry-after"))
             return NotTaken(reason, asked, failed=status >= 500 and status != _OVERLOADED)

@@ -134,7 +134,9 @@ class Contents:
             batch.state = entry.kind
         if isinstance(entry, Gone):
             for planned in batch.round.requests:
-                if planned.hash not in self.replies:
+                reply = self.replies.get(planned.hash)
+                # An unpaid reply of an earlier batch says nothing about this one.
+                if planned.hash not in batch.replied and not (reply and reply.paid):
                     self.lost[planned.hash] = entry.reason
 
     def open_batches(self) -> list[Batch]:
