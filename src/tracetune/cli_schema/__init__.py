@@ -1,0 +1,1 @@
+"""Requests in plain English to commands of a command-line program (source document 002)."""
