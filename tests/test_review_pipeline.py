@@ -66,7 +66,7 @@ def assert_waiting(project: Project, name: str, output: str) -> None:
     assert decision["method"] == "waiting"
     status = latest(project, name, "06_models", "release/adapter") / "status.json"
     assert json.loads(status.read_text())["status"] == "waiting"
-    assert f"kedro run --pipeline=auto --params=tenant=small,name={name}" in output
+    assert f"kedro run --pipeline=auto --env=test --params=tenant=small,name={name}" in output
     report = latest(project, name, "08_reporting", "report.html").read_text()
     assert "candidates wait for people" in report
 
@@ -175,6 +175,7 @@ def test_people_decide_in_phoenix_and_the_next_run_trains(desk, phoenix_server: 
     )
     answer.raise_for_status()
     auto(desk, name, place)
+    assert f"review.place=phoenix,review.url={phoenix_server.url}" in first.stdout
     reviewed = assert_trained_on_what_was_approved(desk, name)
     assert_judged(desk, name)
     assert {found.who for found in reviewed} == {"grace"}
@@ -230,7 +231,7 @@ def test_a_large_model_writes_is_paid_once_and_its_key_is_nowhere(desk):
         assert KEY not in run.stdout
 
 
-def test_a_rejected_candidate_is_written_anew_with_the_words_of_the_reviewer(desk):
+def test_rejected_candidates_are_written_anew_by_the_next_run(desk):
     name = "anew"
     auto(desk, name)
     reviews = store(desk, name)

@@ -102,6 +102,7 @@ class ProjectHooks:
         """Writes the run manifest, prints the summary of the run, gives the lock back."""
         self._write_manifest(run_params, "completed", "")
         self._print_summary(pipeline, catalog)
+        self._print_continuation(run_params, pipeline, catalog)
         self._release()
 
     @hook_impl
@@ -162,6 +163,21 @@ class ProjectHooks:
                 "versions": {"python": platform.python_version(), **installed_versions()},
             },
         )
+
+    def _print_continuation(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any
+    ) -> None:
+        """The command that goes on when people have decided: this one, with all that was given."""
+        from tracetune.review.places import run_command
+
+        for name in sorted(pipeline.all_outputs()):
+            if name.endswith(".review") and catalog.load(name)["open"]:
+                command = run_command(
+                    name.removesuffix(".review"),
+                    run_params.get("runtime_params") or {},
+                    env=run_params.get("env"),
+                )
+                logger.info("Go on    %s", command)
 
     def _print_summary(self, pipeline: Pipeline, catalog: Any) -> None:
         for name in sorted(pipeline.all_outputs()):

@@ -7,6 +7,8 @@ which of them is configuration, so a further agent needs no code.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -33,6 +35,56 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Name = Annotated[str, AfterValidator(_not_blank)]
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half characters, which have no UTF-8 form."""
+_MAX_DEPTH = 64
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:30]} does not fit a float")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value in ``text``.
+
+    Lone surrogates written as escapes become U+FFFD, since they have no UTF-8 form.
+
+    Raises:
+        ValueError: If it is no JSON, holds NaN or infinity, or is nested deeper than 64 levels.
+    """
+    try:
+        return clean_json(_DECODER.decode(text))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def clean_json(value: Any, depth: int = 0) -> Any:
+    """A JSON value whose lone surrogates are U+FFFD.
+
+    Raises:
+        ValueError: If it is nested deeper than 64 levels.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        return value if value.isascii() else SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [clean_json(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        return {clean_json(key): clean_json(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 class OutputSpec(Options):

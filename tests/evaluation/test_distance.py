@@ -62,3 +62,9 @@ def test_any_texts_can_be_compared(texts, seed):
     json.dumps(found, allow_nan=False)
     assert found == compare(REAL, written, OUTPUT, seed=seed)
     assert compare([], written, OUTPUT, seed=seed)["label_distance"] is None
+
+
+def test_of_many_rows_a_draw_is_compared_and_said(monkeypatch):
+    monkeypatch.setattr("tracetune.evaluation.distance.MOST_ROWS", 3)
+    found = compare(REAL, rows(["pay this bill"], first=9), OUTPUT, seed=1)
+    assert (found["real"]["n"], found["real"]["rows"]) == (3, 4)

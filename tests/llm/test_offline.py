@@ -55,12 +55,17 @@ def test_an_exhausted_grammar_gives_what_it_has():
     [
         (Grammar(items=["{nothing}"], count=1), "there is no slot {nothing}"),
         (Grammar(items=["{a}"], rules={"a": ["{b}"], "b": ["{a#2}"]}, count=1), "without end"),
-        (None, "has none"),
     ],
 )
 def test_a_grammar_that_cannot_be_used_is_an_error(grammar, message):
     with pytest.raises(ConfigurationError, match=message):
         OfflineWriter(1).write([ask(grammar=grammar)])
+
+
+def test_nothing_to_write_from_is_an_outcome_that_says_so():
+    result = OfflineWriter(1).write([ask(grammar=None)])[0]
+    assert result.outcome == "failed"
+    assert "no real row and no known name" in result.reason
 
 
 def test_a_grammar_against_the_schema_is_invalid_and_says_why():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.review.builders import AT, SPEC, agent, item
 from tracetune.errors import DataError
+from tracetune.review.items import Correction
 from tracetune.review.spreadsheet import Imported, export, import_decisions
 from tracetune.review.store import ReviewStore
 
@@ -223,6 +224,21 @@ def test_a_new_file_can_change_a_decision(store, tmp_path):
     assert sheet.take().decided == 1
     assert store.items()[0].state == "approved"
     assert sheet.again() == Imported(decided=0, unchanged=1, empty=2)
+
+
+def test_a_file_from_before_a_later_decision_of_the_same_kind_is_refused(store, tmp_path):
+    first = store.items()[0].item.id
+    store.decide(first, True, who="bob", place="terminal", at=AT)
+    sheet = Sheet(store, tmp_path / "sheet.csv")
+    later = Correction(request="where is the invoice of May")
+    seen = store.items()[0].seq
+    store.decide(first, True, who="bob", place="terminal", at=AT, correction=later, seen=seen)
+    sheet.fill(1, decision="rejected", reason="too short")
+    assert "bob decided meanwhile" in sheet.refused()
+    fresh = Sheet(store, tmp_path / "fresh.csv")
+    assert fresh.rows[0]["corrected_so_far"] == "request: where is the invoice of May"
+    fresh.fill(1, decision="rejected", reason="too short")
+    assert fresh.take().decided == 1
 
 
 def test_what_was_written_anew_is_decided_in_its_new_form(store, tmp_path):

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.review.builders import AT, SPEC, agent, item
 from tracetune.errors import DataError
 from tracetune.outputs import OutputSpec
 from tracetune.review.corrections import CorrectionError
 from tracetune.review.items import Correction, ReviewSpec
+from tracetune.review.options import ReviewOptions
 from tracetune.review.store import Decision, OvertakenError, ReviewStore
 
 
@@ -342,3 +345,21 @@ def test_a_broken_description_of_answers_is_an_error(store):
     (store.folder / "spec.json").write_text("{}")
     with pytest.raises(DataError, match="broken"):
         store.items()
+
+
+def test_what_was_approved_while_it_was_being_written_anew_stays_as_it_is(tmp_path):
+    store = ReviewStore(tmp_path / "review")
+    first, again = item(1), item(1, request="where is the bill", attempt=1)
+    store.submit([first], SPEC, auto_approve_from=None, at=AT)
+    store.decide(first.id, False, who="ada", place="terminal", at=AT, why="stiff")
+    store.undo("ada", "terminal", AT)
+    store.decide(first.id, True, who="ada", place="terminal", at=AT)
+    assert store.submit([again], SPEC, auto_approve_from=None, at=AT) == 0
+    assert [found.state for found in store.items()] == ["approved"]
+
+
+@given(parts=st.lists(st.from_regex(r"[a-z][a-z-]{0,5}", fullmatch=True), min_size=4, max_size=4))
+def test_no_two_reviews_share_a_project(parts):
+    first, second = (parts[0], parts[1]), (parts[2], parts[3])
+    options = ReviewOptions()
+    assert (options.project_of(*first) == options.project_of(*second)) == (first == second)

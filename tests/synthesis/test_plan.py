@@ -49,6 +49,11 @@ def test_nothing_is_written_when_nothing_is_missing_or_writing_is_not_allowed():
     assert (refused.state, refused.cells) == ("not_allowed", [])
 
 
+def test_nothing_is_written_for_an_agent_that_answers_in_words():
+    words = ROUTING.output.model_copy(update={"compare": "text"})
+    assert plan({"examples": 5}, output=words).state == "not_allowed"
+
+
 def test_pairs_count_as_rows_too_and_some_are_written_beyond_what_is_missing():
     assert planned(plan({"examples": 40, "pairs": 20})) == {"preference": 25, "example": 25}
     assert planned(plan({"examples": 4, "pairs": 20})) == {"preference": 25}

@@ -192,14 +192,18 @@ class ScriptedWriter:
     def __init__(self, *answers: dict) -> None:
         self.asked: list[TextRequest] = []
         self._answers = list(answers)
+        self._kept: dict[str, TextResult] = {}
+
+    def known(self, requests):
+        return {request.id for request in requests if request.id in self._kept}
 
     def write(self, requests):
-        self.asked += requests
-        found = []
         for request in requests:
-            answer = self._answers.pop(0) if self._answers else {"outcome": "refused"}
-            found.append(TextResult(id=request.id, **answer))
-        return found
+            if request.id not in self._kept:
+                self.asked.append(request)
+                answer = self._answers.pop(0) if self._answers else {"outcome": "refused"}
+                self._kept[request.id] = TextResult(id=request.id, **answer)
+        return [self._kept[request.id] for request in requests]
 
 
 def test_rounds_ask_again_for_what_is_short_and_then_say_what_is_missing():
@@ -212,10 +216,10 @@ def test_rounds_ask_again_for_what_is_short_and_then_say_what_is_missing():
     items, report = write([Cell(kind="example", target="hr_agent", count=2)], writer=writer)
     assert len(items) == 1
     assert report.short == {"example: hr_agent": 1}
-    assert report.outcomes == {"answered": 1, "refused": 1}
-    assert report.problems == ["refused: no"]
+    assert report.outcomes == {"answered": 1, "refused": 2}
+    assert report.problems == ["refused: no", "refused: "]
     assert report.dropped["off_cell"] == 1
-    assert len({request.id for request in writer.asked}) == 2
+    assert len({request.id for request in writer.asked}) == report.rounds == 3
     assert set(report.outcomes) <= set(OUTCOMES)
 
 
@@ -233,6 +237,81 @@ def test_the_words_of_the_reviewer_reach_the_writer_and_the_new_candidate_knows_
     assert [(item.id, item.attempt) for item in items] == [(f"{first.id}_regen_1", 1)]
     assert items[0].confidence == 0.85
     assert report.again == 1
+
+
+def answered(*items: dict) -> dict:
+    return {"outcome": "answered", "value": {"items": list(items)}}
+
+
+def test_the_answer_alone_may_be_corrected_when_a_candidate_is_written_anew():
+    checker = screen()
+    raw = {"request": "who signs my leave in July?", "output": {"agent": "billing_agent"}}
+    first = checker.add(raw, CELL.model_copy(update={"target": "billing_agent"}), "r")
+    assert first is not None
+    corrected = {**raw, "output": {"agent": "hr_agent"}}
+    rewrite = Rewrite(item=first, words="wrong agent", attempt=1)
+    items, report = write(
+        [], writer=ScriptedWriter(answered(corrected)), rewrites=[rewrite], checker=checker
+    )
+    assert [item.answer[0].content for item in items] == ['{"agent":"hr_agent"}']
+    assert items[0].cell == "example: hr_agent"
+    assert report.not_rewritten == []
+
+
+def test_what_cannot_be_written_anew_is_named_and_tried_again_with_other_requests():
+    checker = screen()
+    first = checker.add(
+        {"request": "kindly specify the signatory", "output": {"agent": "hr_agent"}}, CELL, "r"
+    )
+    assert first is not None
+    rewrite = Rewrite(item=first, words="stiff", attempt=1)
+    writer = ScriptedWriter()
+    items, report = write([], writer=writer, rewrites=[rewrite], checker=checker)
+    assert (items, report.not_rewritten, report.rounds) == ([], [first.id], 3)
+    assert len({request.id for request in writer.asked}) == 3
+
+
+def test_a_run_after_one_in_which_everything_was_lost_asks_for_something_new():
+    lost = {"outcome": "lost", "reason": "reset"}
+    good = {"request": "who signs my leave in July?", "output": {"agent": "hr_agent"}}
+    writer = ScriptedWriter(lost, lost, lost, answered(good))
+    items, report = write([CELL], writer=writer)
+    assert (items, report.short) == ([], {"example: hr_agent": 1})
+    items, report = write([CELL], writer=writer)
+    assert len(items) == 1
+    assert (report.short, len(writer.asked)) == ({}, 4)
+
+
+def test_nothing_more_is_asked_when_the_budget_is_used_up():
+    writer = ScriptedWriter({"outcome": "over_budget", "reason": "5.00 USD"})
+    _, report = write([CELL], writer=writer)
+    assert (len(writer.asked), report.rounds) == (1, 1)
+    assert report.problems == ["over_budget: 5.00 USD"]
+
+
+def test_entities_are_found_as_whole_words_and_never_in_a_slot():
+    people = [{"text": "Ann", "type": "PERSON"}, {"text": "Bob", "type": "PERSON"}]
+    rows = [
+        example(
+            "meet Ann and Bob near 2", {"entities": [*people, {"text": "2", "type": "PLACE"}]}, 1
+        ),
+        example("the Annual show of Bob", {"entities": [people[1]]}, 2),
+    ]
+    items, _ = write(
+        [Cell(kind="example", target="PERSON", count=20)], rows=rows, telemetry=ENTITIES
+    )
+    assert items
+    for item in items:
+        said = item.prompt[-1].content
+        assert "{" not in said
+        assert "Annual" in said or "meet" in said
+
+
+def test_an_agent_of_which_nothing_is_known_ends_with_a_reason_and_no_error():
+    bare = ROUTING.model_copy(update={"output": ROUTING.output.model_copy(update={"known": ()})})
+    items, report = write([Cell(kind="example", target="answer", count=3)], rows=[], telemetry=bare)
+    assert (items, report.short) == ([], {"example: answer": 3})
+    assert "no real row and no known name" in report.problems[0]
 
 
 def test_the_schema_of_an_answer_is_one_and_holds_what_the_screen_wants():
@@ -272,8 +351,9 @@ def test_an_entity_that_is_not_in_the_message_lowers_confidence():
 
 def test_approved_candidates_become_rows_with_the_way_back():
     items, _ = write([CELL, PAIR.model_copy(update={"count": 2})])
-    examples, preferences = rows_of(items, "acme")
-    assert len(examples) == 3
+    rows = rows_of(items, ROUTING, "acme")
+    examples, preferences = rows.examples, rows.preferences
+    assert (len(examples), rows.left_out) == (3, {})
     assert len(preferences) == 2
     by_item: dict[str, ReviewItem] = {item.id: item for item in items}
     for row in [*examples, *preferences]:
@@ -286,3 +366,18 @@ def test_approved_candidates_become_rows_with_the_way_back():
     assert {row.chosen[0].content for row in preferences} <= {
         row.completion[0].content for row in examples
     }
+
+
+def test_approved_candidates_follow_the_agent_as_it_is_now():
+    items, _ = write([CELL, CELL.model_copy(update={"target": "code_agent"})])
+    now = ROUTING.model_copy(
+        update={
+            "instruction": "Route it.",
+            "output": ROUTING.output.model_copy(update={"known": ("hr_agent",)}),
+        }
+    )
+    rows = rows_of(items, now, "acme")
+    assert [row.tags["target"] for row in rows.examples] == ["hr_agent"]
+    assert rows.examples[0].prompt[0].content == "Route it."
+    assert rows.left_out == {"unknown_target": 1}
+    assert rows_of(items, PROFILES, "acme").left_out == {"other_agent": 2}

@@ -29,6 +29,8 @@ _WORD = re.compile(r"\w+")
 _QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 _RESAMPLES = 1_000
 _SHOWN_LABELS = 20
+MOST_ROWS = 1_000
+"""Rows of each kind that are compared: every row is held against every other one."""
 
 NOT_SHOWN = (
     "Likeness of words and labels says nothing about whether people would send such messages, nor "
@@ -42,14 +44,15 @@ def compare(
     """The figures of both kinds of rows, as JSON values.
 
     Args:
-        real: Real rows for training.
-        synthetic: Approved synthetic rows.
+        real: Real rows for training; of more than :data:`MOST_ROWS` a seeded draw is compared.
+        synthetic: Approved synthetic rows; likewise.
         output: What the answers name.
         seed: Seed of the resampling and of the equal stretches of words.
 
     Returns:
         ``status`` ``compared`` or ``none`` (there is no synthetic row); by kind of row the number
-        (``n``), words per message (``words``), variety (``distinct_1``, ``distinct_2``: different
+        (``n``, of ``rows``), words per
+        message (``words``), variety (``distinct_1``, ``distinct_2``: different
         words and pairs of words over all, in equally long stretches), likeness to the nearest real
         message (``nearest_real``; of real rows to the nearest other one) and to the nearest other
         row of its kind (``nearest_own``); the shares of ``labels`` and their ``label_distance``
@@ -57,20 +60,25 @@ def compare(
     """
     if not synthetic:
         return {"status": "none", "reason": "no synthetic row is among the training rows"}
-    rows = {"real": real, "synthetic": synthetic}
+    everything = {"real": real, "synthetic": synthetic}
+    rows = {kind: _drawn(found, seed) for kind, found in everything.items()}
     texts = {kind: [user_text(row.prompt) for row in found] for kind, found in rows.items()}
     words = {
         kind: [_WORD.findall(text.casefold()) for text in found] for kind, found in texts.items()
     }
     shortest = min(sum(map(len, found)) for found in words.values() if found)
     named = {kind: [_names(row, output) for row in found] for kind, found in rows.items()}
+    nearest = {kind: _nearest(texts[kind], texts["real"], kind == "real") for kind in rows}
+    own = {"real": nearest["real"]}
+    own["synthetic"] = _nearest(texts["synthetic"], texts["synthetic"], True)
     found = {
         kind: {
             "n": len(rows[kind]),
+            "rows": len(everything[kind]),
             "words": _quantiles([len(text) for text in words[kind]]),
             **_variety(words[kind], shortest, seed),
-            "nearest_real": _quantiles(_nearest(texts[kind], texts["real"], kind == "real")),
-            "nearest_own": _quantiles(_nearest(texts[kind], texts[kind], True)),
+            "nearest_real": _quantiles(nearest[kind]),
+            "nearest_own": _quantiles(own[kind]),
             "labels": _shares(named[kind]),
         }
         for kind in rows
@@ -81,9 +89,17 @@ def compare(
         **found,
         "label_distance": distance,
         "by_chance": _by_chance(named["real"], named["synthetic"], seed),
-        "nearest": {kind: _nearest(texts[kind], texts["real"], kind == "real") for kind in rows},
+        "nearest": nearest,
         "not_shown": NOT_SHOWN,
     }
+
+
+def _drawn(rows: Sequence[Example], seed: int) -> list[Example]:
+    """All rows, or a seeded draw of them in their order."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    chosen = random.Random(seed).sample(range(len(rows)), MOST_ROWS)
+    return [rows[place] for place in sorted(chosen)]
 
 
 def _names(row: Example, output: OutputSpec) -> list[str]:
@@ -173,11 +189,20 @@ def figure(found: Mapping[str, Any]) -> go.Figure:
         f"{found['real']['n']} real, {found['synthetic']['n']} synthetic rows; label distance "
         f"{percent(found['label_distance'])}, by chance up to {percent(found['by_chance'])}"
     )
+    shares = {
+        name: sum(found[kind]["labels"].get(name, 0.0) for kind in ("real", "synthetic"))
+        for name in {*found["real"]["labels"], *found["synthetic"]["labels"]}
+    }
+    names = sorted(shares, key=lambda name: (-shares[name], name))
+    if len(names) > _SHOWN_LABELS:
+        note += f"; the {_SHOWN_LABELS} most frequent of {len(names)} labels"
+        names = names[:_SHOWN_LABELS]
     drawn = make_subplots(
-        rows=1, cols=2, subplot_titles=("labels, share of rows", "likeness to nearest real message")
+        rows=1,
+        cols=2,
+        subplot_titles=("labels, share of all labels", "likeness to nearest real message"),
     )
     drawn.update_layout(make_figure(title, note, height=460).layout)
-    names = sorted({*found["real"]["labels"], *found["synthetic"]["labels"]})[:_SHOWN_LABELS]
     for kind, shade in (("real", COLOURS["base"]), ("synthetic", COLOURS["dpo"])):
         shares = found[kind]["labels"]
         drawn.add_trace(

@@ -11,7 +11,7 @@ from tracetune.llm.anthropic_batches import send_batches, settle_batches
 from tracetune.llm.anthropic_direct import send_direct
 from tracetune.llm.calls import Service
 from tracetune.llm.contracts import Outcome, TextRequest, TextResult
-from tracetune.llm.ledger import Contents, Ledger
+from tracetune.llm.ledger import Contents, Ledger, read_contents
 from tracetune.llm.options import LlmOptions
 from tracetune.llm.params import request_hash
 from tracetune.llm.replies import ReplyBody
@@ -51,6 +51,15 @@ class AnthropicWriter:
     def label(self) -> str:
         """``Anthropic`` and the model."""
         return f"Anthropic {self._options.model}"
+
+    def known(self, requests: Sequence[TextRequest]) -> set[str]:
+        """Ids of the requests whose replies are kept, or that are lost for good."""
+        contents = read_contents(self._folder)
+        return {
+            request.id
+            for request in requests
+            if _is_final(contents, request_hash(request, self._options))
+        }
 
     def write(self, requests: Sequence[TextRequest]) -> list[TextResult]:
         """One result per request, in the order given.

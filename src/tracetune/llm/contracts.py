@@ -120,6 +120,10 @@ class TextWriter(Protocol):
         """Name for reports: ``offline generator``, ``Anthropic claude-haiku-5-5``."""
         ...
 
+    def known(self, requests: Sequence[TextRequest]) -> set[str]:
+        """Ids of the requests that would not be sent: what became of them is kept for good."""
+        ...
+
     def write(self, requests: Sequence[TextRequest]) -> list[TextResult]:
         """One result per request, in the order given.
 

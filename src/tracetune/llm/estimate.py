@@ -8,15 +8,12 @@ from tracetune.files import canonical_json
 from tracetune.llm.contracts import TextRequest
 from tracetune.llm.options import LlmOptions
 
-CHARACTERS_PER_TOKEN = 3.0
-"""Fewer than English text has per token (about 4), so that the estimate is rather too high."""
-
 
 def most_usd(requests: Sequence[TextRequest], options: LlmOptions) -> float:
     """The most that requests can cost by the price table: every answer as long as allowed.
 
-    Nothing is asked for it: tokens of the input are estimated from its characters. A real run
-    counts them exactly before anything is sent.
+    Nothing is asked for it: no text has more tokens than bytes, and all input is counted at the
+    price of a cache write. A real run has the tokens counted before anything is sent.
 
     Args:
         requests: What would be asked.
@@ -29,6 +26,6 @@ def most_usd(requests: Sequence[TextRequest], options: LlmOptions) -> float:
     total = 0.0
     for request in requests:
         text = request.system + request.prompt + canonical_json(request.answer_schema)
-        total += len(text) / CHARACTERS_PER_TOKEN * price.input
+        total += len(text.encode("utf-8")) * price.input * max(1.0, options.prices.cache_write)
         total += (request.max_tokens or options.max_tokens) * price.output
     return round(total * factor / 1e6, 4)

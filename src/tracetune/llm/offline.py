@@ -39,11 +39,15 @@ class OfflineWriter:
         """``offline generator``."""
         return LABEL
 
+    def known(self, requests: Sequence[TextRequest]) -> set[str]:
+        """None: nothing is kept, because the same request gives the same text again."""
+        return set()
+
     def write(self, requests: Sequence[TextRequest]) -> list[TextResult]:
         """One result per request: as many different items as asked for, or as the grammar holds.
 
         Raises:
-            ConfigurationError: A request has no grammar, or one with an unknown or endless slot.
+            ConfigurationError: A grammar has an unknown or endless slot.
         """
         return [self._answer(request) for request in requests]
 
@@ -51,10 +55,11 @@ class OfflineWriter:
         import jsonschema
 
         if request.grammar is None:
-            raise ConfigurationError(
-                "the offline generator writes from a grammar, and this request has none",
-                where=f"request {request.id}",
-                remedy="set llm.provider=anthropic for this kind of text",
+            return TextResult(
+                id=request.id,
+                outcome="failed",
+                reason="the offline generator has nothing to write from: no real row and no known "
+                "name; llm.provider=anthropic can write it",
             )
         draw = random.Random(sha256_json([self._seed, request.id]))
         value = {request.grammar.key: expand(request.grammar, draw)}

@@ -15,6 +15,7 @@ from kedro.pipeline import Node, Pipeline
 
 from tracetune.datasets.llm_dataset import LlmAccess
 from tracetune.datasets.review_dataset import Reviews
+from tracetune.errors import ConfigurationError
 from tracetune.llm.options import LlmOptions
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.prepare_stage import auto_thresholds, checked_flag, count_rows
@@ -41,15 +42,30 @@ Document = dict[str, Any]
 
 
 def collect_reviews(
-    reviews: Reviews, review: ReviewOptions, tenant: str, name: str
+    reviews: Reviews,
+    review: ReviewOptions,
+    telemetry: TelemetryOptions,
+    tenant: str,
+    name: str,
+    dry_run: bool,
 ) -> tuple[list[ReviewedItem], list[ReviewedItem]]:
     """Every candidate with what people said of it, in Phoenix too if they review there.
 
     Returns:
         All candidates ever submitted, and the rejected ones that are to be written anew.
+
+    Raises:
+        ConfigurationError: The project of the review is that of the telemetry.
     """
     store = reviews.store
-    if review.place == "phoenix":
+    if review.place == "phoenix" and review.project_of(tenant, name) == telemetry.project:
+        raise ConfigurationError(
+            f"candidates would go into the project {telemetry.project!r}, which telemetry is read "
+            "from",
+            where="review.project",
+            remedy="give the review a project of its own",
+        )
+    if review.place == "phoenix" and not checked_flag(dry_run):
         from tracetune.review.phoenix_place import pull
 
         with closing(reviews.server(review.url)) as server:
@@ -81,11 +97,11 @@ def plan_candidates(
     from tracetune.training.decision import missing_rows
 
     accepted = [found.final for found in reviewed if found.state in ACCEPTED]
-    examples, preferences = rows_of(accepted, tenant)
+    rows = rows_of(accepted, telemetry, tenant)
     manifest = add_training_rows(
         SplitManifest.model_validate(real_splits),
         [*real_examples, *real_preferences, *ratings],
-        [*examples, *preferences],
+        [*rows.examples, *rows.preferences],
     )
     plan = make_plan(
         missing=missing_rows(count_rows(manifest), auto_thresholds(dpo, sft, kto)),
@@ -95,8 +111,8 @@ def plan_candidates(
             Rewrite(item=found.item, words=found.why, attempt=found.item.attempt + 1)
             for found in to_rewrite
         ],
-        examples=manifest.select([*real_examples, *examples], "train"),
-        preferences=manifest.select([*real_preferences, *preferences], "train"),
+        examples=manifest.select([*real_examples, *rows.examples], "train"),
+        preferences=manifest.select([*real_preferences, *rows.preferences], "train"),
         output=telemetry.output,
         options=synthesis,
     )
@@ -167,6 +183,7 @@ def submit_candidates(
     telemetry: TelemetryOptions,
     tenant: str,
     name: str,
+    dry_run: bool,
 ) -> tuple[list[ReviewItem], Document]:
     """Hands the candidates to the reviewers; gives what is approved by now, and what waits."""
     from tracetune.review import places
@@ -181,16 +198,13 @@ def submit_candidates(
             at=utc_now(),
         )
     found = reviews.store.items()
-    if review.place == "phoenix":
+    if review.place == "phoenix" and not checked_flag(dry_run):
         from tracetune.review.phoenix_place import push
 
         with closing(reviews.server(review.url)) as server:
             push(server, review.project_of(tenant, name), found, review, at=utc_now())
     approved = [item.final for item in found if item.state in ACCEPTED]
-    state = places.summary(
-        found, review, tenant, name, pipeline=PIPELINE, submitted=len(candidates)
-    )
-    return approved, state
+    return approved, places.summary(found, review, tenant, name, submitted=len(candidates))
 
 
 def join_rows(
@@ -199,20 +213,23 @@ def join_rows(
     ratings: list[Rating],
     real_splits: Document,
     approved: list[ReviewItem],
+    telemetry: TelemetryOptions,
     tenant: str,
 ) -> tuple[list[Example], list[Preference], Document]:
     """Real rows and approved synthetic ones, and the manifest that divides them all."""
-    from tracetune.telemetry.synthesis.approved import rows_of
+    from tracetune.telemetry.synthesis.approved import LEFT_OUT, rows_of
 
-    examples, preferences = rows_of(approved, tenant)
+    rows = rows_of(approved, telemetry, tenant)
+    for reason, count in rows.left_out.items():
+        logger.warning("%d approved candidates are left out: %s", count, LEFT_OUT[reason])
     manifest = add_training_rows(
         SplitManifest.model_validate(real_splits),
         [*real_examples, *real_preferences, *ratings],
-        [*examples, *preferences],
+        [*rows.examples, *rows.preferences],
     )
     return (
-        [*real_examples, *examples],
-        [*real_preferences, *preferences],
+        [*real_examples, *rows.examples],
+        [*real_preferences, *rows.preferences],
         manifest.model_dump(mode="json"),
     )
 
@@ -253,7 +270,10 @@ def synthesis_stage() -> Pipeline:
         [
             Node(
                 collect_reviews,
-                inputs=["reviews", "params:review", "params:tenant", "params:name"],
+                inputs=[
+                    *("reviews", "params:review", "params:telemetry"),
+                    *("params:tenant", "params:name", "params:dry_run"),
+                ],
                 outputs=["reviewed", "to_rewrite"],
                 name="collect_reviews",
                 tags="review",
@@ -284,7 +304,7 @@ def synthesis_stage() -> Pipeline:
                 submit_candidates,
                 inputs=[
                     *("candidates_for_review", "reviews", "params:review", "params:telemetry"),
-                    *("params:tenant", "params:name"),
+                    *("params:tenant", "params:name", "params:dry_run"),
                 ],
                 outputs=["approved", "review"],
                 name="submit_candidates",
@@ -292,7 +312,7 @@ def synthesis_stage() -> Pipeline:
             ),
             Node(
                 join_rows,
-                inputs=[*real, "approved", "params:tenant"],
+                inputs=[*real, "approved", "params:telemetry", "params:tenant"],
                 outputs=["examples", "preferences", "splits"],
                 name="join_rows",
                 tags="splits",

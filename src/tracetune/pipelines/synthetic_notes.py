@@ -61,12 +61,16 @@ def review_lines(synthetic: Document) -> list[str]:
     if generation["short"]:
         short = ", ".join(f"{cell} ({count})" for cell, count in generation["short"].items())
         lines.append(f"Short    {short}")
+    if generation["not_rewritten"]:
+        lines.append(
+            f"Again    {len(generation['not_rewritten'])} rejected candidates could not be written "
+            "anew; the next run tries again"
+        )
     lines += [f"Problem  {problem}" for problem in generation["problems"]]
     if review["total"]:
         lines.append(f"Review   {_counts(review)}")
     if review["open"]:
-        lines += [f"Waiting  {review['open']} candidates wait for people; then run again:"]
-        lines += [f"         {command}" for command in review["commands"]]
+        lines.append(f"Waiting  {review['open']} candidates wait for people: {review['next']}")
     return lines
 
 
@@ -103,8 +107,10 @@ def _reviewed(review: Document) -> list[str]:
     if review["writers"]:
         found.append(f"Approved candidates were written by: {', '.join(review['writers'])}.")
     if review["open"]:
-        commands = "; then ".join(review["commands"])
-        found.append(f"{review['open']} candidates wait for people. Next: {commands}.")
+        found.append(
+            f"{review['open']} candidates wait for people: {review['next']}. Then run the same "
+            "command again."
+        )
     return found
 
 

@@ -209,6 +209,12 @@ def _plan(
     if not decided["chosen"]:
         return {**plan, "job_hash": None, "job": None, "estimate": None}
     inspected = PreflightReport.model_validate(report)
+    failed = [gate.name for gate in inspected.gates if not gate.passed]
+    if stage == "real" and failed:
+        # It is there for comparison: few rows alone may fail a gate that all rows together pass.
+        reason = f"the real rows alone do not pass the preflight ({', '.join(failed)})"
+        none_of_it = {"job_hash": None, "job": None, "estimate": None}
+        return {"train": False, "reason": reason, "status": "skipped", **none_of_it}
     enforce(inspected)
     job = build_job(
         method,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.privacy import find
-from tracetune.review import spreadsheet
+from tracetune.review import places, spreadsheet
 from tracetune.review.course import RULE
 from tracetune.review.items import OPEN
 from tracetune.review.options import ReviewOptions
@@ -40,13 +40,14 @@ class Review:
     @property
     def run_command(self) -> str:
         """The command that writes candidates and goes on when they are decided."""
-        env = f" --env={self.env}" if self.env else ""
-        return f"kedro run --pipeline=auto{env} --params=tenant={self.tenant},name={self.name}"
+        given = {"tenant": self.tenant, "name": self.name}
+        return places.run_command("auto", given, env=self.env)
 
     def review_command(self, option: str = "") -> str:
-        """The command that reviews."""
-        parts = ["kedro review", f"--tenant={self.tenant}", f"--name={self.name}", option]
-        return " ".join([part for part in parts if part] + ([f"--env={self.env}"] * bool(self.env)))
+        """What reviewers do."""
+        return places.review_command(
+            self.options, self.tenant, self.name, option=option, env=self.env
+        )
 
 
 def status(review: Review) -> list[str]:
@@ -65,7 +66,10 @@ def status(review: Review) -> list[str]:
     ]
     if review.options.place == "phoenix":
         project = review.options.project_of(review.tenant, review.name)
-        lines.append(f"In Phoenix: project {project} at {review.options.url}")
+        lines.append(
+            f"In Phoenix: project {project} at {review.options.url}; what was annotated there "
+            "since the last run is not counted yet"
+        )
     if open_:
         lines.append(f"Decide about them: {review.review_command()}")
     lines.append(f"Go on:             {review.run_command}")

@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 
 from tracetune.errors import DataError
-from tracetune.outputs import OutputSpec, Target, read_target, text_target
+from tracetune.outputs import OutputSpec, Target, parse_json, read_target, text_target
 from tracetune.privacy import count_in_json, find
 from tracetune.records import Message, ReviewItem
 from tracetune.review.items import Correction, ReviewSpec
@@ -192,14 +192,9 @@ def _check_pair(item: ReviewItem, correction: Correction, spec: ReviewSpec) -> N
         )
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text, parse_constant=_refuse)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

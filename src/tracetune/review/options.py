@@ -70,5 +70,11 @@ class ReviewOptions(Options):
         return self
 
     def project_of(self, tenant: str, name: str) -> str:
-        """The Phoenix project of one review."""
-        return self.project.replace("<tenant>", tenant).replace("<name>", name)
+        """The Phoenix project of one review.
+
+        A dash within tenant or name is doubled, so that no two reviews have the same project.
+        """
+        parts = {"<tenant>": tenant.replace("-", "--"), "<name>": name.replace("-", "--")}
+        return self.project.replace("<tenant>", parts["<tenant>"]).replace(
+            "<name>", parts["<name>"]
+        )

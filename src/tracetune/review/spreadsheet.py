@@ -19,12 +19,14 @@ from tracetune.review.texts import one_line, request_of, words_of
 
 READ_ONLY = (
     *("id", "state", "kind", "cell", "request", "answer", "rejected", "rejected_why"),
-    *("confidence", "nearest", "earlier_rejection", "written_by"),
+    *("confidence", "nearest", "earlier_rejection", "written_by", "corrected_so_far", "last_event"),
 )
 """Columns that say what a candidate is."""
 TO_FILL = ("decision", "reason", "corrected_request", "corrected_answer", "corrected_rejected")
 """Columns that reviewers fill in."""
 
+_CHANGING = frozenset({"id", "state", "corrected_so_far", "last_event"})
+"""Read-only columns that may say something else by now."""
 _CORRECTED = {"request": "corrected_request", "answer": "corrected_answer"}
 _CORRECTED["rejected"] = "corrected_rejected"
 _DECISIONS = {"approved": True, "approve": True, "rejected": False, "reject": False}
@@ -184,7 +186,16 @@ def _cells(shown: ReviewedItem) -> dict[str, str]:
             for near in item.nearest
         ),
         "written_by": item.written_by,
+        "corrected_so_far": _standing(shown),
+        "last_event": str(shown.seq),
     }
+
+
+def _standing(shown: ReviewedItem) -> str:
+    """What a reviewer wrote instead, part by part; empty if nobody did."""
+    correction = difference(shown.item, shown.final)
+    parts = {} if correction is None else correction.model_dump(exclude_none=True)
+    return "\n".join(f"{name}: {text}" for name, text in parts.items())
 
 
 def _earlier(item: ReviewItem, items: Sequence[ReviewedItem]) -> str:
@@ -276,7 +287,7 @@ def _decision(row: _Row, known: dict[str, ReviewedItem], store: ReviewStore) -> 
         raise _Problem("reason", "a rejection needs a reason", "say in a few words what is wrong")
     found = _Filled(shown, approved, cells["reason"], correction)
     if not found.is_taken(cells["state"]):
-        _refuse_overtaken(cells["state"], shown, known)
+        _refuse_overtaken(cells["last_event"], shown, known)
     return found
 
 
@@ -297,7 +308,7 @@ def _correction(
 def _refuse_edited(cells: dict[str, str], shown: ReviewedItem) -> None:
     """Notices what was typed over: the candidate itself never changes."""
     for name, text in _cells(shown).items():
-        if name in ("id", "state") or _same(name, cells[name], text):
+        if name in _CHANGING or _same(name, cells[name], text):
             continue
         instead = _CORRECTED.get(name)
         remedy = f"write the change into {instead}" if instead else "put it back"
@@ -318,7 +329,7 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|\r|\n", text.strip())
 
 
-def _refuse_overtaken(state: str, shown: ReviewedItem, known: dict[str, ReviewedItem]) -> None:
+def _refuse_overtaken(last_event: str, shown: ReviewedItem, known: dict[str, ReviewedItem]) -> None:
     later = [
         other.item
         for other in known.values()
@@ -326,7 +337,7 @@ def _refuse_overtaken(state: str, shown: ReviewedItem, known: dict[str, Reviewed
     ]
     if later:
         raise _Problem("decision", "it was written anew since", f"decide about {later[-1].id}")
-    if shown.state not in OPEN and shown.state != state:
+    if shown.state not in OPEN and str(shown.seq) != last_event:
         raise _Problem(
             "decision",
             f"{shown.who} decided meanwhile ({shown.state})",

@@ -153,6 +153,9 @@ class ReviewStore:
                 rejected and was written anew always goes to a person.
             at: Now: an ISO time with its zone.
 
+        A candidate that was written anew is left out if the one it replaces is not rejected any
+        more: somebody took the rejection back while it was being written.
+
         Returns:
             How many were new.
 
@@ -163,7 +166,11 @@ class ReviewStore:
             return 0
         with self._writing():
             self._keep_spec(spec)
-            new = {item.id: item for item in items if item.id not in self._courses.by_id}
+            new = {
+                item.id: item
+                for item in items
+                if item.id not in self._courses.by_id and self._may_come(item)
+            }
             self._items.append(list(new.values()))
             self._refresh()
             self._history.append(submissions(self._courses, auto_approve_from, at))
@@ -243,6 +250,14 @@ class ReviewStore:
             return self._reviewed([self._courses.by_id[event.item]])[0]
 
     # Inside
+
+    def _may_come(self, item: ReviewItem) -> bool:
+        """False for a new writing of something that was approved while it was being written."""
+        if item.attempt == 0:
+            return True
+        before = item.root if item.attempt == 1 else f"{item.root}_regen_{item.attempt - 1}"
+        course = self._courses.by_id.get(before)
+        return course is None or course.state == "rejected"
 
     @contextlib.contextmanager
     def _locked(self, kind: int) -> Iterator[None]:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from tracetune.files import canonical_json
+from tracetune.outputs import parse_json
 from tracetune.records import (
     Example,
     Message,
@@ -21,7 +22,6 @@ from tracetune.records import (
     make_preference,
     make_rating,
 )
-from tracetune.telemetry.rules import parse_json
 
 SOURCE = "phoenix"
 _Item = TypeVar("_Item")

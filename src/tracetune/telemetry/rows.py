@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetune.errors import DataError
-from tracetune.outputs import read_target
+from tracetune.outputs import parse_json, read_target
 from tracetune.privacy import PrivacyOptions, PrivacyReport, Redactor
 from tracetune.records import Example, Message, Preference, Rating
 from tracetune.telemetry import candidates
@@ -28,7 +28,6 @@ from tracetune.telemetry.rules import (
     Decision,
     Output,
     decide,
-    parse_json,
 )
 from tracetune.telemetry.tables import count_drops, safe_id, utc_literal
 

@@ -6,40 +6,20 @@ Nothing here reads a file, knows a window or looks at another span.
 
 from __future__ import annotations
 
-import json
-import math
 import numbers
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tracetune.files import canonical_json
-from tracetune.outputs import Target, read_target
+from tracetune.outputs import SURROGATE, Target, clean_json, parse_json, read_target
 from tracetune.telemetry.options import TelemetryOptions
 
 SHAPE_DROPS = ("malformed", "too_long", "not_human", "no_verdict")
 """Reasons asked first, in this order."""
 TEACHING_DROPS = ("invalid_correction", "identical_pair", "rejected_only", "unknown_target")
 """Reasons that follow from what people decided."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_MAX_DEPTH = 64
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:30]} does not fit a float")
-    return value
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +107,6 @@ def present(value: Any) -> Any:
     return value
 
 
-def parse_json(text: str) -> Any:
-    """The JSON value in ``text``.
-
-    Lone surrogates written as escapes become U+FFFD, since they have no UTF-8 form.
-
-    Raises:
-        ValueError: If it is no JSON, holds NaN or infinity, or is nested deeper than 64 levels.
-    """
-    try:
-        return _clean(_DECODER.decode(text))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def _clean(value: Any, depth: int = 0) -> Any:
-    if depth > _MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(value, str):
-        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_clean(item, depth + 1) for item in value]
-    if isinstance(value, Mapping):
-        return {_clean(key): _clean(item, depth + 1) for key, item in value.items()}
-    return value
-
-
 def parse_output(raw: Any, options: TelemetryOptions) -> Output | None:
     """A valid output of the agent: a JSON object whose judged field holds a usable value.
 
@@ -172,7 +126,7 @@ def _read_output(raw: Any, options: TelemetryOptions, limit: int) -> Output | No
         if isinstance(raw, str) and len(raw) <= limit and raw.lstrip().startswith("{"):
             raw = parse_json(raw)
         elif isinstance(raw, Mapping):
-            raw = _clean(raw)
+            raw = clean_json(raw)
             if len(canonical_json(raw)) > limit:
                 return None
     except ValueError:
@@ -251,7 +205,7 @@ def _rejected_texts(rejecting: list[Annotation], options: TelemetryOptions) -> l
         if parsed is not None:
             texts.setdefault(parsed.canonical, parsed)
         elif isinstance(raw, str) and len(raw) <= options.max_chars:
-            text = _SURROGATE.sub("\ufffd", raw.strip())
+            text = SURROGATE.sub("\ufffd", raw.strip())
             texts.setdefault(text, text)
     return list(texts.values())
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tracetune.outputs import parse_json
 from tracetune.privacy import Redactor
 from tracetune.privacy import safe_id as safe_text_id
 from tracetune.records.searches import TripletSet
 from tracetune.telemetry.candidates import SOURCE, group_of
-from tracetune.telemetry.rules import parse_json
 from tracetune.telemetry.search_rules import Result, results_of
 from tracetune.telemetry.tables import safe_id
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetune.errors import DataError
+from tracetune.outputs import parse_json
 from tracetune.privacy import PrivacyOptions, PrivacyReport, Redactor, count_in_json
 from tracetune.records import Example, Trajectory, Turn, make_trajectory
 from tracetune.telemetry.candidates import SOURCE, group_of
 from tracetune.telemetry.conversations import conversation, held_out_turns, left_out
 from tracetune.telemetry.options import SessionOptions, TelemetryOptions
-from tracetune.telemetry.rules import parse_json
 from tracetune.telemetry.session_funnel import (
     Clocks,
     HeldOutTurns,

@@ -9,11 +9,12 @@ alike. Answers without any real request get requests that name them.
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tracetune.files import canonical_json, sha256_json
+from tracetune.files import sha256_json
 from tracetune.llm import Grammar
 from tracetune.llm.recombine import (
     FRAMES,
@@ -24,9 +25,8 @@ from tracetune.llm.recombine import (
     requests_of,
     take_apart,
 )
-from tracetune.outputs import OutputSpec
+from tracetune.outputs import OutputSpec, parse_json
 from tracetune.records import Example
-from tracetune.telemetry.rules import parse_json
 from tracetune.telemetry.synthesis.plan import Cell, cell_names, target_of
 
 _FORMS = 60
@@ -99,14 +99,14 @@ class Material:
 
     def _value(self, cell: Cell) -> dict[str, Any]:
         """The answer of a cell: its judged field and nothing else."""
-        for _, value in self._parts[cell.target]:
+        for _, value in self._parts.get(cell.target, []):
             return {self._field: next(value[n] for n in self._output.target if value.get(n))}
         names = cell.target.split(", ")
         return {self._field: names if self._output.compare == "set" else cell.target}
 
     def _requests(self, cell: Cell, draw: random.Random) -> list[str]:
         """Ways of asking for what a cell names."""
-        own = [part for part, _ in self._parts[cell.target]]
+        own = [part for part, _ in self._parts.get(cell.target, [])]
         asked = requests_of(own)
         names = cell.target.split(", ")
         if self._output.compare == "set" and len(names) > 1:
@@ -122,7 +122,7 @@ class Material:
 
     def _joined(self, names: list[str], draw: random.Random) -> list[str]:
         """One request made of one for each name."""
-        single = [[part.core for part, _ in self._parts[name]] for name in names]
+        single = [[part.core for part, _ in self._parts.get(name, [])] for name in names]
         if not all(single):
             return []
         return [
@@ -135,7 +135,7 @@ class Material:
     ) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, list[str]]]:
         """Requests and answers with slots in place of the entities, and the values of the slots."""
         found = []
-        for part, value in self._parts[cell.target]:
+        for part, value in self._parts.get(cell.target, []):
             for request in requests_of([part]):
                 slotted = _slotted(request, value, self._output)
                 if slotted is not None:
@@ -205,17 +205,24 @@ def _entities(value: dict[str, Any], output: OutputSpec) -> list[dict[str, str]]
 def _slotted(
     request: str, value: dict[str, Any], output: OutputSpec
 ) -> tuple[str, dict[str, Any]] | None:
-    """A request with a slot for each entity of its answer; None if one is not in the request."""
-    slots = []
-    used: dict[str, str] = {}
-    for entity in _entities(value, output):
-        text = entity["text"]
-        if text not in request:
-            return None
+    """A request with a slot for each entity of its answer; None if one is not in the request.
+
+    Entities are found in the request as it is, whole words, the longest first, so that neither a
+    part of a word nor a slot is taken for one.
+    """
+    entities = _entities(value, output)
+    slots: dict[str, str] = {}
+    for entity in entities:
         kind = f"entity_{entity['type'].strip().lower()}"
         if not kind.replace("_", "").isalpha() or not kind.isascii():
             return None
-        slot = used.setdefault(canonical_json([kind, text]), f"{{{kind}#{len(used) + 1}}}")
-        request = request.replace(text, slot)
-        slots.append({"text": slot, "type": entity["type"]})
-    return request, {output.target[0]: slots}
+        slots.setdefault(entity["text"], f"{{{kind}#{len(slots) + 1}}}")
+    if not slots:
+        return request, {output.target[0]: []}
+    longest = sorted(slots, key=lambda text: (-len(text), text))
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in longest))
+    if set(pattern.findall(request)) != set(slots):
+        return None
+    said = pattern.sub(lambda found: slots[found[0]], request)
+    answer = [{"text": slots[entity["text"]], "type": entity["type"]} for entity in entities]
+    return said, {output.target[0]: answer}

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tracetune.outputs import OutputSpec, Target, read_target
+from tracetune.outputs import OutputSpec, Target, parse_json, read_target
 from tracetune.records import Example, Preference, Record, ReviewItem
-from tracetune.telemetry.rules import parse_json
 from tracetune.telemetry.synthesis.options import SynthesisOptions
 
 Kind = Literal["example", "preference"]
@@ -114,6 +113,9 @@ def make_plan(
         return SynthesisPlan(state="enough", reason="there are enough rows", **facts)
     if not options.allowed:
         return SynthesisPlan(state="not_allowed", reason="synthesis.allowed is false", **facts)
+    if output.compare == "text":
+        reason = "candidates are written for agents that answer in JSON only"
+        return SynthesisPlan(state="not_allowed", reason=reason, **facts)
     room = max(0, options.most - len(open_items))
     again = list(rewrites)[:room]
     room -= len(again)

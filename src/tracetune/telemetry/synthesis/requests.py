@@ -90,7 +90,12 @@ def requests_for(
 
 
 def rewrites_for(
-    rewrites: Sequence[Rewrite], *, material: Material, telemetry: TelemetryOptions, seed: int
+    rewrites: Sequence[Rewrite],
+    *,
+    material: Material,
+    telemetry: TelemetryOptions,
+    mark: str,
+    seed: int,
 ) -> list[tuple[TextRequest, Cell, Rewrite]]:
     """Requests that write rejected candidates anew, with the reviewer's words."""
     found = []
@@ -100,7 +105,7 @@ def rewrites_for(
         names = cell_names(target, telemetry.output) if target else ["answer"]
         # Any of the cells an item of several entity types belongs to; the answer may be corrected.
         cell = Cell(kind=item.kind, target=names[0], count=1)
-        name = f"again:{item.root}:{rewrite.attempt}"
+        name = f"{mark}:again:{item.root}:{rewrite.attempt}"
         shown = {"request": item.prompt[-1].content, "output": json.loads(item.answer[0].content)}
         wrong = _WRONG.format(hint="") if item.kind == "preference" else ""
         request = TextRequest(
@@ -135,7 +140,6 @@ def output_schema(output: OutputSpec) -> dict[str, Any]:
     known = {**name, "enum": list(output.known)} if output.known else name
     value = {
         "exact": known,
-        "text": name,
         "set": {"type": "array", "items": known, "minItems": 1},
         "entities": {"type": "array", "items": _object({"text": name, "type": known})},
     }[output.compare]
@@ -155,7 +159,7 @@ def _prompt(cell: Cell, output: OutputSpec, shown: Sequence[Example]) -> str:
     names = "names " + cell.target
     if output.compare == "entities":
         names = f"holds at least one entity of the type {cell.target}"
-    elif output.compare == "text" or cell.target == "answer":
+    elif cell.target == "answer":
         names = "follows the instruction"
     text = (_HARD if cell.against else _PLAIN).format(
         count=cell.count, names=names, against=cell.against

@@ -64,9 +64,9 @@ class Screen:
         self._candidates = _Index(splits.near_duplicate)
         self._written_by = written_by
         for text in real:
-            self._real.add(shingles(text, self._size))
+            self._real.add(shingles(text, self._size), "")
         for item in before:
-            self._candidates.add(shingles(item.prompt[-1].content, self._size))
+            self._candidates.add(shingles(item.prompt[-1].content, self._size), item.root)
         self._shown = [
             (shingles(row.prompt[-1].content, 1), row.prompt[-1].content, row.completion[0].content)
             for row in shown
@@ -89,7 +89,7 @@ class Screen:
         if item is None:
             self.dropped[reason] += 1
             return None
-        self._candidates.add(shingles(item.prompt[-1].content, self._size))
+        self._candidates.add(shingles(item.prompt[-1].content, self._size), item.root)
         return item
 
     def _read(
@@ -140,7 +140,9 @@ class Screen:
         shape = shingles(request, self._size)
         if self._real.holds(shape):
             return "near_real"
-        return "near_candidate" if self._candidates.holds(shape) else ""
+        # What replaces a rejected candidate may keep its message: perhaps the answer was wrong.
+        own = rewrite.item.root if rewrite else None
+        return "near_candidate" if self._candidates.holds(shape, without=own) else ""
 
     def _item(
         self,
@@ -172,7 +174,8 @@ class Screen:
             attempt=attempt,
             written_by=self._written_by,
             request_id=request_id,
-            cell=rewrite.item.cell if rewrite else cell.id,
+            # The right answer of what is written anew need not be the old one.
+            cell=Cell(kind=cell.kind, target=right.label, count=1).id if rewrite else cell.id,
             nearest=self._nearest(request),
             tags={"target": right.label},
         )
@@ -190,19 +193,23 @@ class Screen:
 
 
 class _Index:
-    """Sets of shingles, asked whether one that is nearly the same is among them."""
+    """Sets of shingles with their owners, asked whether one that is nearly the same is there."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._by_shingle: dict[str, list[Shingles]] = defaultdict(list)
+        self._by_shingle: dict[str, list[tuple[Shingles, str]]] = defaultdict(list)
 
-    def add(self, found: Shingles) -> None:
+    def add(self, found: Shingles, owner: str) -> None:
         for shingle in found:
-            self._by_shingle[shingle].append(found)
+            self._by_shingle[shingle].append((found, owner))
 
-    def holds(self, found: Shingles) -> bool:
-        near = {other for shingle in found for other in self._by_shingle.get(shingle, ())}
-        return any(similarity(found, other) >= self._threshold for other in near)
+    def holds(self, found: Shingles, without: str | None = None) -> bool:
+        """Whether a set that does not belong to ``without`` is nearly the same."""
+        near = {entry for shingle in found for entry in self._by_shingle.get(shingle, ())}
+        return any(
+            owner != without and similarity(found, other) >= self._threshold
+            for other, owner in near
+        )
 
 
 def confidence(

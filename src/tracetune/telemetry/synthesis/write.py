@@ -19,6 +19,12 @@ from tracetune.telemetry.synthesis.screen import Screen
 
 logger = logging.getLogger("tracetune")
 
+_MOST_ROUNDS = 100
+_NOT_SENT = frozenset({"over_budget", "failed"})
+"""Outcomes after which asking for something else would end the same way."""
+
+CellKey = tuple[Kind, str, str]
+
 
 class GenerationReport(Record):
     """What was asked for, what came, what was kept.
@@ -33,6 +39,7 @@ class GenerationReport(Record):
         candidates: Items kept for review.
         again: How many of them replace rejected ones.
         short: Cells with fewer candidates than planned, and how many are missing.
+        not_rewritten: Rejected candidates for which nothing usable came; the next run tries again.
         rounds: Rounds of asking.
         planned_requests: Requests that a dry run would send in its first round.
         most_usd: What they would cost at most.
@@ -49,6 +56,7 @@ class GenerationReport(Record):
     candidates: int = 0
     again: int = 0
     short: dict[str, int] = Field(default_factory=dict)
+    not_rewritten: list[str] = Field(default_factory=list)
     rounds: int = 0
     planned_requests: int = 0
     most_usd: float = 0.0
@@ -79,6 +87,71 @@ class _Tally:
         return items
 
 
+class _Work:
+    """What is still to be written, and how it is asked for.
+
+    Args:
+        plan: What is wanted.
+        train: Real rows for training: style, and material of the offline generator.
+        telemetry: Instruction and schema of the agent.
+        options: Sizes.
+        seed: Seed of the choice of style rows.
+    """
+
+    def __init__(
+        self,
+        plan: SynthesisPlan,
+        train: Sequence[Example],
+        telemetry: TelemetryOptions,
+        options: SynthesisOptions,
+        seed: int,
+    ) -> None:
+        self._train, self._telemetry, self._options = train, telemetry, options
+        self._material = Material(train, telemetry.output)
+        self._submitted, self._seed = plan.submitted, seed
+        self.missing: dict[CellKey, int] = {
+            (cell.kind, cell.target, cell.against): cell.count for cell in plan.cells
+        }
+        self.rewrites = {rewrite.item.id: rewrite for rewrite in plan.rewrites}
+
+    @property
+    def left(self) -> int:
+        """How many candidates are still to be written."""
+        return sum(self.missing.values()) + len(self.rewrites)
+
+    def cells(self) -> list[Cell]:
+        """The cells that are short, with what they lack."""
+        return [
+            Cell(kind=kind, target=target, against=against, count=count)
+            for (kind, target, against), count in self.missing.items()
+            if count
+        ]
+
+    def requests(self, number: int) -> list[tuple[TextRequest, Cell, Rewrite | None]]:
+        """What is asked for in a round; rejected candidates come first.
+
+        A later run or round asks for something new: the ids of its requests are others.
+        """
+        mark = f"s{self._submitted}r{number}"
+        again = rewrites_for(
+            list(self.rewrites.values()),
+            material=self._material,
+            telemetry=self._telemetry,
+            mark=mark,
+            seed=self._seed,
+        )
+        new = requests_for(
+            self.cells(),
+            style=self._train,
+            material=self._material,
+            telemetry=self._telemetry,
+            options=self._options,
+            mark=mark,
+            seed=self._seed,
+        )
+        return [*again, *((request, cell, None) for request, cell in new)]
+
+
 def plan_requests(
     plan: SynthesisPlan,
     *,
@@ -88,23 +161,8 @@ def plan_requests(
     seed: int,
 ) -> list[TextRequest]:
     """The requests of the first round, as :func:`write_candidates` would send them."""
-    material = Material(train, telemetry.output)
-    again = rewrites_for(plan.rewrites, material=material, telemetry=telemetry, seed=seed)
-    new = requests_for(
-        plan.cells,
-        style=train,
-        material=material,
-        telemetry=telemetry,
-        options=options,
-        mark=_mark(plan, 1),
-        seed=seed,
-    )
-    return [*(request for request, _, _ in again), *(request for request, _ in new)]
-
-
-def _mark(plan: SynthesisPlan, number: int) -> str:
-    """Part of the ids of requests: a later run or round asks for something new."""
-    return f"s{plan.submitted}r{number}"
+    work = _Work(plan, train, telemetry, options, seed)
+    return [request for request, _, _ in work.requests(1)]
 
 
 def write_candidates(
@@ -117,10 +175,11 @@ def write_candidates(
     options: SynthesisOptions,
     seed: int,
 ) -> tuple[list[ReviewItem], GenerationReport]:
-    """Candidates for review, in the order of the plan.
+    """Candidates for review, in the order in which they came.
 
-    Rejected candidates are written anew first. Then every round asks for what the cells still
-    lack, until nothing is missing, a round brings nothing new, or the rounds are used up.
+    Every round asks for what is still lacking, until nothing is, the rounds are used up, or nothing
+    more can be sent. A round whose requests were all asked in an earlier run, and which brings
+    nothing, does not count: what was lost or refused then is not asked for again for ever.
 
     Args:
         plan: What is wanted.
@@ -134,44 +193,27 @@ def write_candidates(
     Returns:
         The candidates, and the report.
     """
-    material, tally = Material(train, telemetry.output), _Tally()
-    kept = _rewrite(plan.rewrites, writer, screen, material, telemetry, tally, seed)
-    again = len(kept)
-    missing = {(cell.kind, cell.target, cell.against): cell.count for cell in plan.cells}
-    rounds = 0
-    while any(missing.values()) and rounds < options.rounds:
-        rounds += 1
-        cells = [
-            Cell(kind=kind, target=target, against=against, count=count)
-            for (kind, target, against), count in missing.items()
-            if count
-        ]
-        asked = requests_for(
-            cells,
-            style=train,
-            material=material,
-            telemetry=telemetry,
-            options=options,
-            mark=_mark(plan, rounds),
-            seed=seed,
-        )
-        found = _ask(asked, writer, screen, tally, missing)
+    work, tally = _Work(plan, train, telemetry, options, seed), _Tally()
+    kept: list[ReviewItem] = []
+    number = counted = 0
+    while work.left and counted < options.rounds and number < _MOST_ROUNDS:
+        number += 1
+        asked = work.requests(number)
+        known = writer.known([request for request, _, _ in asked])
+        results = writer.write([request for request, _, _ in asked])
+        found = _settle(asked, results, screen, work, tally)
+        kept += found
+        counted += bool(found) or len(known) < len(asked)
         logger.info(
             "Round %d: %d requests to the %s, %d candidates kept, %d still missing",
-            rounds,
+            number,
             len(asked),
             writer.label,
             len(found),
-            sum(missing.values()),
+            work.left,
         )
-        kept += found
-        if not found:
+        if all(result.outcome in _NOT_SENT for result in results):
             break
-    short = {
-        Cell(kind=kind, target=target, against=against, count=count).id: count
-        for (kind, target, against), count in missing.items()
-        if count
-    }
     return kept, GenerationReport(
         writer=writer.label,
         requests=tally.outcomes.total(),
@@ -180,53 +222,35 @@ def write_candidates(
         written=tally.written,
         dropped=dict(screen.dropped),
         candidates=len(kept),
-        again=again,
-        short=short,
-        rounds=rounds,
+        again=sum(item.attempt > 0 for item in kept),
+        short={cell.id: cell.count for cell in work.cells()},
+        not_rewritten=sorted(work.rewrites),
+        rounds=number,
         usd=round(tally.usd, 6),
         tokens=dict(sorted(tally.tokens.items())),
     )
 
 
-def _ask(
-    asked: Sequence[tuple[TextRequest, Cell]],
-    writer: TextWriter,
+def _settle(
+    asked: Sequence[tuple[TextRequest, Cell, Rewrite | None]],
+    results: Sequence[TextResult],
     screen: Screen,
+    work: _Work,
     tally: _Tally,
-    missing: dict[tuple[Kind, str, str], int],
 ) -> list[ReviewItem]:
-    """The candidates of one round; ``missing`` goes down by what was found."""
+    """The candidates of one round; what they fill is no longer missing."""
     found = []
-    results = writer.write([request for request, _ in asked])
-    for (request, cell), result in zip(asked, results, strict=True):
+    for (request, cell, rewrite), result in zip(asked, results, strict=True):
         key = (cell.kind, cell.target, cell.against)
         for raw in tally.items(result):
-            if not missing[key]:
+            if rewrite is None and not work.missing[key]:
                 break
-            item = screen.add(raw, cell, request.id)
-            if item is not None:
-                found.append(item)
-                missing[key] -= 1
-    return found
-
-
-def _rewrite(
-    rewrites: Sequence[Rewrite],
-    writer: TextWriter,
-    screen: Screen,
-    material: Material,
-    telemetry: TelemetryOptions,
-    tally: _Tally,
-    seed: int,
-) -> list[ReviewItem]:
-    """For each rejected candidate the first new one that passes the screen."""
-    found = []
-    asked = rewrites_for(rewrites, material=material, telemetry=telemetry, seed=seed)
-    results = writer.write([request for request, _, _ in asked]) if asked else []
-    for (request, cell, rewrite), result in zip(asked, results, strict=True):
-        for raw in tally.items(result):
             item = screen.add(raw, cell, request.id, rewrite)
-            if item is not None:
-                found.append(item)
+            if item is None:
+                continue
+            found.append(item)
+            if rewrite is not None:
+                del work.rewrites[rewrite.item.id]
                 break
+            work.missing[key] -= 1
     return found
