@@ -56,7 +56,8 @@ def sha256_folder(folder: Path, *, skip: frozenset[str] = frozenset()) -> str:
     )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,9 +79,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -117,7 +118,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         for path in temporary.rglob("*"):
             if path.is_file():
-                _sync(path)
+                sync(path)
         if target.exists():
             old = Path(
                 tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
@@ -127,6 +128,37 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def end_of_lines(descriptor: int) -> int:
+    """Length of a file up to and with its last line feed; a kill may have cut what stands after."""
+    end = os.fstat(descriptor).st_size
+    block = 1 << 16
+    while end > 0:
+        start = max(0, end - block)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def append_bytes(descriptor: int, data: bytes) -> None:
+    """Appends all of ``data`` and waits until it is on disk.
+
+    If it cannot be written as a whole (a full disk), the file is as long as before.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    size, view = os.fstat(descriptor).st_size, memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+    os.fsync(descriptor)

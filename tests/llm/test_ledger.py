@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.limits import no_file_larger_than
 from tests.llm.helpers import ask, outcomes, run, spending
 from tracetune.errors import DataError, TracetuneError
 from tracetune.llm import Spending, spent
@@ -94,19 +95,12 @@ def test_it_can_be_opened_again_after_a_broken_line(tmp_path):
         pass
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
-    from tracetune.llm import ledger as module
-
-    def full(descriptor: int, data: bytes) -> None:
-        module.os.write(descriptor, data[:10])
-        raise OSError(28, "No space left on device")
-
+def test_a_full_disk_leaves_no_half_line(tmp_path):
     with Ledger(tmp_path) as ledger:
         ledger.append([intent(0)])
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "append_bytes", full)
-            with pytest.raises(DataError, match="No space left"):
-                ledger.append([intent(1)])
+        size = (tmp_path / FILE).stat().st_size
+        with no_file_larger_than(size + 10), pytest.raises(DataError, match="File too large"):
+            ledger.append([intent(1)])
         ledger.append([intent(2)])
     assert set(read_contents(tmp_path).sent) == {key(0), key(2)}
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.limits import no_file_larger_than
 from tests.review.builders import AT, SPEC, agent, item
 from tracetune.errors import DataError
 from tracetune.outputs import OutputSpec
@@ -363,3 +364,15 @@ def test_no_two_reviews_share_a_project(parts):
     first, second = (parts[0], parts[1]), (parts[2], parts[3])
     options = ReviewOptions()
     assert (options.project_of(*first) == options.project_of(*second)) == (first == second)
+
+
+def test_a_full_disk_leaves_no_half_decision(tmp_path):
+    store = ReviewStore(tmp_path / "review")
+    first = item(1)
+    store.submit([first], SPEC, auto_approve_from=None, at=AT)
+    before = store.history()
+    size = (tmp_path / "review/history.jsonl").stat().st_size
+    with no_file_larger_than(size + 20), pytest.raises(DataError, match="File too large"):
+        store.decide(first.id, True, who="ada", place="terminal", at=AT)
+    assert ReviewStore(tmp_path / "review").history() == before
+    assert store.decide(first.id, True, who="ada", place="terminal", at=AT).state == "approved"

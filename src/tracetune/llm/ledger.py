@@ -15,7 +15,7 @@ from types import TracebackType
 from pydantic import TypeAdapter, ValidationError
 
 from tracetune.errors import DataError
-from tracetune.files import sha256_json
+from tracetune.files import append_bytes, sha256_json, sync
 from tracetune.llm.entries import (
     Collected,
     Counted,
@@ -175,14 +175,6 @@ def _whole_lines(path: Path) -> tuple[bytes, int]:
     return data[:end], len(data) - end
 
 
-def append_bytes(descriptor: int, data: bytes) -> None:
-    """Writes all of ``data`` and waits until it is on disk."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
-
-
 class Ledger:
     """The ledger of one folder, held by this process alone while it is open.
 
@@ -206,7 +198,7 @@ class Ledger:
             if torn:
                 os.ftruncate(self._file, len(whole))
                 os.fsync(self._file)
-            _sync_folder(folder)
+            sync(folder)
         except BaseException:
             self._lock.release()
             raise
@@ -229,12 +221,9 @@ class Ledger:
         """Writes entries to disk, then takes them in. Not safe between threads."""
         batch = list(entries)
         lines = "".join(entry.model_dump_json() + "\n" for entry in batch)
-        size = os.fstat(self._file).st_size
         try:
             append_bytes(self._file, lines.encode("utf-8"))
         except OSError as error:
-            # Half a line in the middle would break the file for good.
-            os.ftruncate(self._file, size)
             raise DataError(
                 f"the ledger cannot be written: {error.strerror}",
                 where=str(self.folder / FILE),
@@ -265,14 +254,6 @@ class Ledger:
     def part(self, batch: Batch) -> Path:
         """Where the results of a batch lie until they are whole."""
         return self.folder / "batches" / f"{batch.id}.jsonl.part"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def count_key(model: str, payload: object) -> str:

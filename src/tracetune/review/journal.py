@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from tracetune.errors import DataError
-from tracetune.files import canonical_json
+from tracetune.files import append_bytes, canonical_json, end_of_lines, sync
 from tracetune.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -72,16 +72,19 @@ class Journal(Generic[R]):
         if not records:
             return
         lines = "".join(canonical_json(record.model_dump(mode="json")) + "\n" for record in records)
-        with self.path.open("a+b", buffering=0) as handle:
-            end = _whole_lines(handle.fileno())
-            if end != os.fstat(handle.fileno()).st_size:
+        try:
+            with self.path.open("a+b", buffering=0) as handle:
+                end = end_of_lines(handle.fileno())
                 handle.truncate(end)
-            remaining = memoryview(lines.encode("utf-8"))
-            while remaining:
-                remaining = remaining[handle.write(remaining) :]
-            os.fsync(handle.fileno())
+                append_bytes(handle.fileno(), lines.encode("utf-8"))
+        except OSError as error:
+            raise DataError(
+                f"the decision cannot be written: {error.strerror}",
+                where=str(self.path),
+                remedy="make room on the disk; nothing of it was kept",
+            ) from None
         if end == 0:
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
 
     def _parse(self, line: bytes, number: int) -> R:
         try:
@@ -94,24 +97,3 @@ class Journal(Generic[R]):
                 where=f"{self.path}, line {number}",
                 remedy="restore the file from a copy; it is only ever appended to",
             ) from None
-
-
-def _whole_lines(descriptor: int) -> int:
-    """Length of the file up to and with its last line feed."""
-    end = os.fstat(descriptor).st_size
-    block = 1 << 16
-    while end > 0:
-        start = max(0, end - block)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
