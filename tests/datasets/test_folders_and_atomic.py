@@ -86,12 +86,12 @@ kind, root = sys.argv[1], Path(sys.argv[2])
 version = Version(None, "2026-01-02T00.00.00.000Z")
 
 # Stop right before the rename, the latest moment at which nothing may be visible yet.
-real_sync = files._sync
+real_sync = files.sync
 def slow_sync(path):
     real_sync(path)
     print("written", flush=True)
     time.sleep(60)
-files._sync = slow_sync
+files.sync = slow_sync
 
 if kind == "json":
     from tracetune.datasets.atomic_datasets import JSONDataset

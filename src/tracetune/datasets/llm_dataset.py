@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from kedro.io import AbstractDataset
-
-from tracetune.errors import DataError
+from tracetune.datasets.handle_dataset import HandleDataset
 from tracetune.llm import LlmOptions, TextWriter
 from tracetune.llm.writers import open_writer
 
@@ -33,7 +30,7 @@ class LlmAccess:
         return open_writer(options, folder=self.folder, api_key=self._api_key, seed=seed)
 
 
-class LlmDataset(AbstractDataset[Any, LlmAccess]):
+class LlmDataset(HandleDataset[LlmAccess]):
     """Who writes text for a tenant and name, and the ledger of what was paid.
 
     Loading gives a handle; provider, model and budget are parameters (``llm``).
@@ -47,34 +44,12 @@ class LlmDataset(AbstractDataset[Any, LlmAccess]):
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Creates the dataset.
+    not_saved = "the ledger is kept by the writers"
 
-        Args:
-            filepath: Folder of the ledger; made when it is first needed.
-            credentials: ``api_key`` of the provider, or null.
-            metadata: Ignored here; read by kedro-viz.
-        """
-        self.metadata = metadata
-        self._filepath = Path(filepath)
-        self._api_key = (credentials or {}).get("api_key")
-
-    def load(self) -> LlmAccess:
+    def make(self, folder: Path, api_key: str | None) -> LlmAccess:
         """The handle."""
-        return LlmAccess(self._filepath, self._api_key)
+        return LlmAccess(folder, api_key)
 
-    def save(self, data: Any) -> None:
-        """Refused: the writers keep the ledger themselves."""
-        raise DataError("the ledger is kept by the writers", where=str(self._filepath))
-
-    def _exists(self) -> bool:
+    def found(self, folder: Path) -> bool:
+        """Always: an empty folder is a ledger without entries."""
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

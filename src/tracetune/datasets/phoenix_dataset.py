@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from kedro.io import AbstractDataset
-
+from tracetune.datasets.handle_dataset import HandleDataset
 from tracetune.errors import DataError
 from tracetune.telemetry.options import TelemetryOptions
 from tracetune.telemetry.snapshot import SnapshotManifest, read_manifest
@@ -66,7 +64,7 @@ class PhoenixTelemetry:
         return manifest
 
 
-class PhoenixDataset(AbstractDataset[Any, PhoenixTelemetry]):
+class PhoenixDataset(HandleDataset[PhoenixTelemetry]):
     """Telemetry of a tenant in an Arize Phoenix server, kept as a Parquet snapshot.
 
     Loading gives a handle; which server and project it reads, and over which window, are
@@ -81,34 +79,12 @@ class PhoenixDataset(AbstractDataset[Any, PhoenixTelemetry]):
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Creates the dataset.
+    not_saved = "telemetry is read, never written"
 
-        Args:
-            filepath: Folder of the snapshot.
-            credentials: ``api_key`` of the server, or null.
-            metadata: Ignored here; read by kedro-viz.
-        """
-        self.metadata = metadata
-        self._filepath = Path(filepath)
-        self._api_key = (credentials or {}).get("api_key")
-
-    def load(self) -> PhoenixTelemetry:
+    def make(self, folder: Path, api_key: str | None) -> PhoenixTelemetry:
         """The handle."""
-        return PhoenixTelemetry(self._filepath, self._api_key)
+        return PhoenixTelemetry(folder, api_key)
 
-    def save(self, data: Any) -> None:
-        """Refused: telemetry is only read."""
-        raise DataError("telemetry is read, never written", where=str(self._filepath))
-
-    def _exists(self) -> bool:
-        return (self._filepath / "snapshot.json").is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+    def found(self, folder: Path) -> bool:
+        """Whether there is a snapshot."""
+        return (folder / "snapshot.json").is_file()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset
-
-from tracetune.errors import DataError
+from tracetune.datasets.handle_dataset import HandleDataset
 from tracetune.review.store import ReviewStore
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class Reviews:
         )
 
 
-class ReviewDataset(AbstractDataset[Any, Reviews]):
+class ReviewDataset(HandleDataset[Reviews]):
     """The review of one tenant and name, kept in files that only grow.
 
     Loading gives a handle. Candidates are handed in and decided through it, so that no decision is
@@ -63,38 +61,12 @@ class ReviewDataset(AbstractDataset[Any, Reviews]):
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Creates the dataset.
+    not_saved = "a review is not saved as a whole: load it and use its store"
 
-        Args:
-            filepath: Folder of the review.
-            credentials: ``api_key`` of the Phoenix server, or null.
-            metadata: Ignored here; read by kedro-viz.
-        """
-        self.metadata = metadata
-        self._filepath = Path(filepath)
-        self._api_key = (credentials or {}).get("api_key")
-
-    def load(self) -> Reviews:
+    def make(self, folder: Path, api_key: str | None) -> Reviews:
         """The handle."""
-        return Reviews(self._filepath, self._api_key)
+        return Reviews(folder, api_key)
 
-    def save(self, data: Any) -> None:
-        """Refused: candidates are handed in and decided through the handle."""
-        raise DataError(
-            "a review is not saved as a whole",
-            where=str(self._filepath),
-            remedy="load it and use its store",
-        )
-
-    def _exists(self) -> bool:
-        return (self._filepath / "items.jsonl").is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+    def found(self, folder: Path) -> bool:
+        """Whether candidates were handed in."""
+        return (folder / "items.jsonl").is_file()
