@@ -77,7 +77,9 @@ def parse_answer(text: str) -> Object:
         AnswerError: The whole text is not one JSON object, or holds a key twice.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(
+            text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
     except RecursionError:
         raise AnswerError("nested too deeply") from None
     except ValueError as error:
@@ -92,6 +94,13 @@ def _once(pairs: list[tuple[str, Any]]) -> Object:
     if len(found) != len(pairs):
         raise ValueError("a key stands there twice")
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def _no_constant(name: str) -> Any:

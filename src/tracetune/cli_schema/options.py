@@ -30,7 +30,7 @@ class CliGenerationOptions(Options):
     )
     shares: Shares = Field(Shares(), description="Kinds of examples.")
     per_request: int = Field(25, ge=1, le=50, description="Examples per request to the writer.")
-    rounds: int = Field(4, ge=1, le=20, description="Rounds of writing until every cell is full.")
+    rounds: int = Field(6, ge=1, le=20, description="Rounds of writing until every cell is full.")
     near_duplicate: float = Field(
         0.8,
         gt=0,

@@ -4,60 +4,69 @@ from __future__ import annotations
 
 from tracetune.cli_schema.schema import Argument
 
-PEOPLE = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PEOPLE = _words(
     "alice bob carol dave erin frank grace heidi ivan judy mallory niaj olivia peggy rupert sybil "
     "trent victor walter yuki amara chen diego fatima hana jonas kofi lena mateo priya"
-).split()
-BRANCHES = (
+)
+BRANCHES = _words(
     "main develop staging release-2 feature/login feature/search fix/typo fix/cache-bug hotfix "
     "docs-update refactor/api feature/dark-mode ci-speedup experiment feature/export "
     "fix/null-check chore/deps next v3-prep fix/date-parse feature/webhooks cleanup"
-).split()
-REPOSITORIES = (
+)
+REPOSITORIES = _words(
     "octo/site acme/api acme/website hexlab/engine north/maps tinyco/tools blue/charts "
     "redwood/cli lumen/player pixel/editor delta/sync orbit/docs quartz/parser harbor/mail "
     "sable/theme falcon/router ember/store iris/vision kite/mobile cedar/infra"
-).split()
-OWNERS = "octo acme hexlab north tinyco blue redwood lumen pixel delta orbit quartz".split()
-PROJECTS = (
+)
+OWNERS = _words("octo acme hexlab north tinyco blue redwood lumen pixel delta orbit quartz")
+PROJECTS = _words(
     "site api website engine maps tools charts cli player editor sync docs parser mail theme "
     "router store vision mobile infra"
-).split()
-NAMES = (
+)
+NAMES = _words(
     "web-1 api-test backend frontend cache worker demo-app billing landing-page sandbox inventory "
     "my-tools playground reports notes-app crawler metrics auth-service archive uploads "
     "scheduler gateway search-index mailer"
-).split()
-IMAGES = (
+)
+IMAGES = _words(
     "nginx redis postgres:16 ubuntu:24.04 python:3.12 node:20 alpine mysql:8 busybox "
     "my-app:latest api:v2 worker:dev grafana rabbitmq httpd debian:12 mongo:7 traefik"
-).split()
-TAGS = (
+)
+TAGS = _words(
     "v1.0.0 v1.2.0 v1.2.3 v2.0.0 v2.1.4 v0.9.1 v3.0.0-rc1 v0.1.0 v4.2.0 v1.10.2 v2.3.0 v5.0.1 "
     "v0.4.7 v1.8.0-beta v6.1.0"
-).split()
-PATHS = (
+)
+PATHS = _words(
     "src/main.py docs/readme.md notes.txt build/output app/config.yml data/report.csv "
     "scripts/deploy.sh src/app services/api web/frontend tools/check.py tests/data todo.md "
     "lib/utils.js config/settings.toml images/logo.png backup/old"
-).split()
-LABELS = (
+)
+FOLDERS = _words(
+    "src services/api web/frontend build/output tests/data docs backup/old app tools/images "
+    "deploy/staging packages/core worker"
+)
+LABELS = _words(
     "bug enhancement documentation urgent backend frontend security question good-first-issue "
     "wontfix performance design regression infra"
-).split()
-LANGUAGES = "Python Go Rust TypeScript Java Ruby Kotlin Swift Elixir Haskell".split()
-WORKFLOWS = "build tests deploy nightly lint release docs e2e security-scan benchmarks".split()
-IDS = "3f2a9c81 b71e40d2 9ac04f17 e5d8216b 07bb3c9e 6c1f7a20 d40e95ab 18f6c2e3 a9037d5c".split()
-PORTS = "8080:80 3000:3000 5432:5432 443:443 9090:9090 8000:8000 6379:6379".split()
-MOUNTS = "data:/data logs:/var/log src:/app config:/etc/app cache:/tmp/cache".split()
-VARIABLES = "DEBUG=1 MODE=test LOG_LEVEL=info PORT=3000 REGION=eu WORKERS=4 CACHE=off".split()
-FILTERS = "status=exited status=running name=web name=api label=test ancestor=nginx".split()
-DAYS = "yesterday monday 2024-05-01 2025-01-15 10m 2h friday 2023-11-30 march".split()
-DRIVERS = "local nfs overlay tmpfs".split()
-WORDS = (
+)
+LANGUAGES = _words("Python Go Rust TypeScript Java Ruby Kotlin Swift Elixir Haskell")
+WORKFLOWS = _words("build tests deploy nightly lint release docs e2e security-scan benchmarks")
+IDS = _words("3f2a9c81 b71e40d2 9ac04f17 e5d8216b 07bb3c9e 6c1f7a20 d40e95ab 18f6c2e3 a9037d5c")
+PORTS = _words("8080:80 3000:3000 5432:5432 443:443 9090:9090 8000:8000 6379:6379")
+MOUNTS = _words("data:/data logs:/var/log src:/app config:/etc/app cache:/tmp/cache")
+VARIABLES = _words("DEBUG=1 MODE=test LOG_LEVEL=info PORT=3000 REGION=eu WORKERS=4 CACHE=off")
+FILTERS = _words("status=exited status=running name=web name=api label=test ancestor=nginx")
+DAYS = _words("yesterday monday 2024-05-01 2025-01-15 10m 2h friday 2023-11-30 march")
+DRIVERS = _words("local nfs overlay tmpfs")
+WORDS = _words(
     "alpha bravo coral delta ember flint grove haven indigo juniper karma lotus maple nova opal "
     "pearl quartz raven sage tundra"
-).split()
+)
 TITLES = (
     "Fix login page",
     "Add dark mode",
@@ -100,30 +109,30 @@ SENTENCES = (
 )
 
 _BY_NAME: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
-    (("author", "assignee", "user", "reviewer", "member", "actor"), "person", tuple(PEOPLE)),
-    (("owner", "org", "organisation", "organization"), "owner", tuple(OWNERS)),
+    (("author", "assignee", "user", "reviewer", "member", "actor"), "person", PEOPLE),
+    (("owner", "org", "organisation", "organization"), "owner", OWNERS),
     (("title", "subject", "headline"), "title", TITLES),
     (
         ("body", "comment", "message", "notes", "note", "description", "desc", "text"),
         "sentence",
         SENTENCES,
     ),
-    (("branch", "base", "head", "target", "ref"), "branch", tuple(BRANCHES)),
-    (("repository", "repo"), "repository", tuple(REPOSITORIES)),
-    (("image",), "image", tuple(IMAGES)),
-    (("tag", "version"), "version", tuple(TAGS)),
-    (("label", "labels"), "label", tuple(LABELS)),
-    (("language", "lang"), "language", tuple(LANGUAGES)),
-    (("workflow", "job"), "workflow", tuple(WORKFLOWS)),
-    (("id", "hash", "sha"), "hash", tuple(IDS)),
-    (("publish", "port", "ports"), "ports", tuple(PORTS)),
-    (("volume", "mount"), "mount", tuple(MOUNTS)),
-    (("env", "variable"), "variable", tuple(VARIABLES)),
-    (("filter",), "filter", tuple(FILTERS)),
-    (("since", "until", "date", "day", "before", "after"), "day", tuple(DAYS)),
-    (("driver",), "driver", tuple(DRIVERS)),
-    (("file", "path", "directory", "dir", "folder", "output"), "path", tuple(PATHS)),
-    (("name", "container", "service", "host", "project"), "name", tuple(NAMES)),
+    (("branch", "base", "head", "target", "ref"), "branch", BRANCHES),
+    (("repository", "repo"), "repository", REPOSITORIES),
+    (("image",), "image", IMAGES),
+    (("tag", "version"), "version", TAGS),
+    (("label", "labels"), "label", LABELS),
+    (("language", "lang"), "language", LANGUAGES),
+    (("workflow", "job"), "workflow", WORKFLOWS),
+    (("id", "hash", "sha"), "hash", IDS),
+    (("publish", "port", "ports"), "ports", PORTS),
+    (("volume", "mount"), "mount", MOUNTS),
+    (("env", "variable"), "variable", VARIABLES),
+    (("filter",), "filter", FILTERS),
+    (("since", "until", "date", "day", "before", "after"), "day", DAYS),
+    (("driver",), "driver", DRIVERS),
+    (("file", "path", "directory", "dir", "folder", "output"), "path", PATHS),
+    (("name", "container", "service", "host", "project"), "name", NAMES),
 )
 _SMALL = tuple(str(number) for number in (2, 3, 4, 5, 7, 8, 10, 12, 15, 20, 25, 40, 50, 100))
 _FLOATS = ("0.5", "1.5", "2.5", "0.25", "3.75", "1.2", "4.5", "0.1", "10.5", "7.25")
@@ -146,8 +155,11 @@ def pool(argument: Argument) -> tuple[str, tuple[str, ...]]:
     if argument.type == "float":
         return "decimal", _FLOATS
     if argument.type == "path":
-        return "path", tuple(PATHS)
+        about = f"{argument.name} {argument.description or ''}".lower()
+        if any(word in about for word in ("folder", "directory")):
+            return "folder", FOLDERS
+        return "path", PATHS
     for names, slot, values in _BY_NAME:
         if words[-1] in names or words[0] in names:
             return slot, values
-    return "word", tuple(WORDS)
+    return "word", WORDS

@@ -186,7 +186,7 @@ VERBS: dict[tuple[str, ...], tuple[str, ...]] = {
         "clear out {o}",
         "tidy up {o}",
         "sweep away {o}",
-        "get rid of {o}",
+        "free up the space of {o}",
     ),
     ("logs", "log"): (
         "show the logs of {o}",
@@ -311,6 +311,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "query": ('matching "{v}"', 'for "{v}"'),
 }
 """Names of arguments → ways of saying a value."""
+
+NUMBERS = ("limit", "cpus", "last", "tail", "time", "depth")
+"""Those of them that speak of numbers."""
 
 GENERIC_ARGUMENT = (
     "with {words} {v}",
