@@ -215,3 +215,65 @@ def _reviews(project: Path, tenant: str, name: str, env: str | None) -> tuple[An
                 first["msg"], where=".".join(["review", *map(str, first["loc"])])
             ) from None
         return context.catalog.load("reviews"), options
+
+
+@cli.group()
+def schemas() -> None:
+    """List, check and draft the schemas of command-line programs."""
+
+
+@schemas.command("list")
+@click.option("--tenant", default="demo", show_default=True, help="Whose schemas they are.")
+@env_option
+@click.pass_obj
+def list_schemas(metadata: Any, tenant: str, env: str | None) -> None:
+    """List the schemas of a tenant, and say which are not valid."""
+    from tracetune.cli_schema import command
+    from tracetune.resolvers import slug
+
+    try:
+        slug(tenant)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--tenant") from None
+    with (
+        readable_errors(),
+        KedroSession.create(
+            metadata.project_path, env=env, runtime_params={"tenant": tenant}
+        ) as session,
+    ):
+        context: Any = session.load_context()  # type: ignore[attr-defined]
+        raw_root = metadata.project_path / context.config_loader["globals"]["raw_root"]
+        click.echo("\n".join(command.list_schemas(raw_root, tenant)))
+
+
+@schemas.command("check")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def check_schema(file: Path) -> None:
+    """Check a schema; every problem is named with its line."""
+    from tracetune.cli_schema import command
+
+    with readable_errors():
+        click.echo("\n".join(command.check_schema(file)))
+
+
+@schemas.command("draft")
+@click.argument("program")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the draft there; a file that exists is not overwritten.",
+)
+@click.option(
+    "--calls",
+    default=60,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Most help texts that are asked for.",
+)
+def draft_schema(program: str, out: Path | None, calls: int) -> None:
+    """Draft a schema from the help of PROGRAM; nothing but --help is ever run."""
+    from tracetune.cli_schema import command
+
+    with readable_errors():
+        click.echo("\n".join(command.draft(program, out, most_calls=calls)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracetune.cli_schema import words
+from tracetune.cli_schema import verbs, words
 from tracetune.cli_schema.schema import PLACEHOLDER, Argument, CliSchema, Flag, Place
 from tracetune.cli_schema.values import pool
 from tracetune.llm.recombine import tidy
@@ -99,8 +99,8 @@ class Speech:
         self.primary = self._primary()
         self.nouns = self._nouns()
         self.verbs = self._verbs()
-        self.is_list = self._is(words.LISTS)
-        self.is_new = self._is(words.MAKES) and not self.is_list
+        self.is_list = self._is(verbs.LISTS)
+        self.is_new = self._is(verbs.MAKES) and not self.is_list
         everything = [flag.name for flag in self.spec.flags]
         everything += [value for arg in self.spec.args for value in arg.values]
         self.all_is_taken = "all" in everything
@@ -122,10 +122,10 @@ class Speech:
         if place.subcommand is None:
             primary = self.primary
             if primary is not None and primary.type == "string" and not _is_vague(primary.name):
-                return words.NOUNS.get(primary.name, (spoken(primary.name),))
+                return verbs.NOUNS.get(primary.name, (spoken(primary.name),))
             said = self._description()[1].split(" from ")[0].split(" with ")[0]
             return (singular(_ARTICLE.sub("", said)) or spoken(place.command),)
-        known = words.NOUNS.get(place.command)
+        known = verbs.NOUNS.get(place.command)
         if known is not None:
             return known
         said = plain(_WORK_WITH.sub("", place.group.description).rstrip("."))
@@ -142,13 +142,13 @@ class Speech:
     def _verbs(self) -> tuple[str, ...]:
         """Forms with ``{o}``; those that name the command literally first."""
         for name in (self.place.verb, *self.spec.aliases):
-            for family, forms in words.VERBS.items():
+            for family, forms in verbs.VERBS.items():
                 if name.lower() in family:
                     return forms
         verb, _ = self._description()
         name = spoken(self.place.verb)
         own = [f"{name} {{o}}", f"do the {name} of {{o}}", f"run {name} on {{o}}"]
-        for family, forms in words.VERBS.items():
+        for family, forms in verbs.VERBS.items():
             if verb in family:
                 return (own[0], *forms, *own[1:])
         return (own[0], f"{verb} {{o}}", *own[1:], f"do a {name} for {{o}}")

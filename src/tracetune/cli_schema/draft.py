@@ -8,21 +8,19 @@ a person reads it before anything is generated from it.
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import signal
-import subprocess
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracetune.cli_schema.help_text import NAME, HelpAsker
 from tracetune.cli_schema.load import parse_schema
 from tracetune.cli_schema.schema import TYPES
 from tracetune.errors import ConfigurationError
 
 _TIMEOUT = 20.0
-_MOST_TEXT = 200_000
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}", re.IGNORECASE)
 _HEADING = re.compile(r"^(\S[^\n]{0,60}?):?$")
 _COMMAND_HEADING = re.compile(r"\b(sub)?commands?\b", re.IGNORECASE)
 _COMMAND_LINE = re.compile(
@@ -56,56 +54,6 @@ class _Part:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class _Asker:
-    """Runs ``--help`` and counts.
-
-    Attributes:
-        program: Path of the program.
-        left: Calls that may still be made.
-        timeout: Seconds for one call.
-    """
-
-    program: str
-    left: int
-    timeout: float
-
-    def help_of(self, words: Sequence[str]) -> str | None:
-        """The help text of a command; None if there is none or no call is left."""
-        if self.left <= 0 or not all(_NAME.fullmatch(word) for word in words):
-            return None
-        self.left -= 1
-        environment = {
-            **os.environ,
-            "COLUMNS": "200",
-            "NO_COLOR": "1",
-            "PAGER": "cat",
-            "MANPAGER": "cat",
-            "TERM": "dumb",
-        }
-        try:
-            # A session of its own, so that the time limit reaches whatever the program starts.
-            process = subprocess.Popen(
-                [self.program, *words, "--help"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError:
-            return None
-        try:
-            output, _ = process.communicate(timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return None
-        text = output[:_MOST_TEXT].decode("utf-8", "replace")
-        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|.\x08", "", text).replace("\t", "    ")
-        return text if text.strip() else None
-
-
 def draft_schema(program: str, *, most_calls: int = 60, timeout: float = _TIMEOUT) -> str:
     """YAML of a schema for a program, as far as its help texts can be understood.
 
@@ -120,8 +68,6 @@ def draft_schema(program: str, *, most_calls: int = 60, timeout: float = _TIMEOU
     Raises:
         ConfigurationError: There is no such program, or its help names no command and no option.
     """
-    import shutil
-
     found = shutil.which(program)
     if found is None:
         raise ConfigurationError(
@@ -129,7 +75,7 @@ def draft_schema(program: str, *, most_calls: int = 60, timeout: float = _TIMEOU
             where="PROGRAM",
             remedy="install it, or give its path",
         )
-    asker = _Asker(found, most_calls, timeout)
+    asker = HelpAsker(found, most_calls, timeout)
     text = asker.help_of([])
     if text is None:
         raise ConfigurationError(
@@ -160,7 +106,7 @@ def draft_schema(program: str, *, most_calls: int = 60, timeout: float = _TIMEOU
     return yaml
 
 
-def _ask(asker: _Asker, words: list[str], about: str) -> _Part:
+def _ask(asker: HelpAsker, words: list[str], about: str) -> _Part:
     part = _Part(words[-1], about)
     text = asker.help_of(words)
     if text is None:
@@ -178,7 +124,9 @@ def _ask(asker: _Asker, words: list[str], about: str) -> _Part:
 def _description(text: str, name: str) -> str:
     for line in text.splitlines():
         said = line.strip()
-        if said and not said.lower().startswith("usage") and len(said.split()) > 1:
+        listed = "    " in said or _OPTION_LINE.match(line)
+        usage = listed or said.lower().startswith(("usage", "[", "-", "<", f"{name.lower()} "))
+        if not usage and len(said.split()) > 1:
             return said.rstrip(".")[:200]
     return f"The program {name}"
 
@@ -204,21 +152,24 @@ def _commands(text: str) -> list[tuple[str, str]]:
             continue
         for line in lines:
             match = _COMMAND_LINE.match(line)
-            if match and match[1] not in _SKIPPED and _NAME.fullmatch(match[1]):
+            if match and match[1] not in _SKIPPED and NAME.fullmatch(match[1]):
                 found.setdefault(match[1], match[2].strip().rstrip("."))
     return list(found.items())
 
 
 def _read_options(text: str, part: _Part) -> None:
-    for line in text.splitlines():
-        match = _OPTION_LINE.match(line.rstrip())
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        # "--[no-]sync" is the flag "sync"; "-b <name>, --branch <name>" says its value twice.
+        plain = re.sub(r"(-\S) <[^>]+>(?=, --)", r"\1", line.rstrip().replace("--[no-]", "--"))
+        match = _OPTION_LINE.match(plain)
         if match is None:
             if line.strip().startswith("--") or _SHORT_ONLY.match(line):
                 part.notes.append(f"not understood: {' '.join(line.split())[:120]}")
             continue
         if match["name"] in _SKIPPED:
             continue
-        said = " ".join((match["text"] or "").split())
+        said = " ".join((match["text"] or _below(lines, number)).split())
         value = match["value"]
         if value is None:
             flag: dict[str, object] = {"name": match["name"]}
@@ -227,6 +178,15 @@ def _read_options(text: str, part: _Part) -> None:
             part.flags.append(flag | ({"description": said[:200]} if said else {}))
         else:
             part.args.append(_argument(match["name"], value, said))
+
+
+def _below(lines: Sequence[str], number: int) -> str:
+    """The line below an option, if it stands further in and is no option itself."""
+    if number + 1 >= len(lines):
+        return ""
+    here, below = lines[number], lines[number + 1]
+    deeper = len(below) - len(below.lstrip()) > len(here) - len(here.lstrip())
+    return below.strip() if deeper and not below.lstrip().startswith("-") else ""
 
 
 def _argument(name: str, value: str, said: str) -> dict[str, object]:
@@ -353,8 +313,6 @@ def _flow(value: object) -> str:
 
 def _quoted(text: str) -> str:
     """A double-quoted scalar: JSON strings are YAML."""
-    import json
-
     return json.dumps(_printable(text))
 
 
