@@ -80,6 +80,26 @@ def plural(noun: str) -> str:
     return noun + ("es" if re.search(r"(?:s|x|ch|sh|z)$", noun) else "s")
 
 
+def past(verb: str) -> str:
+    """``attune`` → ``attuned``, ``hum`` → ``hummed``; regular verbs only."""
+    if verb.endswith("e"):
+        return verb + "d"
+    if verb.endswith("y") and verb[-2] not in "aeiou":
+        return verb[:-1] + "ied"
+    return _doubled(verb) + "ed"
+
+
+def gerund(verb: str) -> str:
+    """``attune`` → ``attuning``, ``hum`` → ``humming``."""
+    return (verb[:-1] if verb.endswith("e") and not verb.endswith("ee") else _doubled(verb)) + "ing"
+
+
+def _doubled(verb: str) -> str:
+    """With its last letter twice where a short word is spelled so."""
+    short = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb)
+    return verb + verb[-1] if short else verb
+
+
 def article(noun: str) -> str:
     """``a`` or ``an``."""
     return "an" if noun[:1].lower() in "aeio" and noun[:1].islower() else "a"
@@ -151,7 +171,12 @@ class Speech:
         for family, forms in verbs.VERBS.items():
             if verb in family:
                 return (own[0], *forms, *own[1:])
-        return (own[0], f"{verb} {{o}}", *own[1:], f"do a {name} for {{o}}")
+        own += [f"do a {name} for {{o}}"]
+        if re.fullmatch(r"[a-z]{3,}", name):
+            done, doing = past(name), gerund(name)
+            own += [f"get {{o}} {done}", f"have {{o}} {done}", f"do some {doing} of {{o}}"]
+            own += [f"see to it that {{o}} is {done}", f"start {doing} {{o}}"]
+        return (own[0], f"{verb} {{o}}", *own[1:])
 
     @property
     def literal(self) -> str:

@@ -35,7 +35,7 @@ _SHORT_ONLY = re.compile(r"^\s{1,12}-\w(?:\s|$)")
 _CHOICES = re.compile(r"\{([^{}]+?[|,][^{}]+?)\}|\(((?:[\w-]+\|)+[\w-]+)\)|<((?:[\w-]+\|)+[\w-]+)>")
 _DEFAULT = re.compile(r"\(default:?\s+\"?([^\")]+)\"?\)|\[default:\s*([^\]]+)\]", re.IGNORECASE)
 _USAGE = re.compile(r"^\s*(?:usage:)?\s*", re.IGNORECASE)
-_POSITIONAL = re.compile(r"(\[)?<([A-Za-z][\w-]*)>|(\[)([a-z][\w-]*)\]")
+_POSITIONAL = re.compile(r"(\[)?<([A-Za-z][\w-]*)>|(\[)([A-Za-z][\w-]*)\]")
 _SKIPPED = ("help", "version", "completion")
 _INTEGERS = ("int", "integer", "n", "num", "number", "count", "uint", "seconds", "port")
 _FLOATS = ("float", "decimal", "double")
@@ -312,8 +312,8 @@ def _flow(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A double-quoted scalar: JSON strings are YAML."""
-    return json.dumps(_printable(text))
+    """A double-quoted scalar: JSON strings of printable characters are YAML."""
+    return json.dumps(_printable(text), ensure_ascii=False)
 
 
 def _comment(text: str) -> str:

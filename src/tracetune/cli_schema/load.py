@@ -159,12 +159,12 @@ class _Reader:
 def _found(error: ValidationError, value: Any) -> Iterator[SchemaProblem]:
     """The problems in pydantic's error, in words."""
     for item in error.errors(include_url=False):
-        path = _within(item["loc"], value)
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, SchemaProblems):
-            yield from cause.found
+            for found in cause.found:
+                yield SchemaProblem(_within(found.path, value), found.message)
         else:
-            yield SchemaProblem(path, _words(item))
+            yield SchemaProblem(_within(item["loc"], value), _words(item))
 
 
 def _within(loc: Path, value: Any) -> Path:
