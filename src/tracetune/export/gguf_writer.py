@@ -39,16 +39,18 @@ class Written:
         kind: Number format of the file.
         types: How many tensors have which type.
         fell_back: Tensors whose rows do not fit the wanted type: name → (wanted, used).
-        pre: llama.cpp's name of the tokenizer's splitting rule.
-        normalizer: Unicode form that the tokenizer makes first and llama.cpp does not.
+        words: The tokenizer as it was written.
+        architecture: GGUF's name of it.
+        context: Longest sequence that the model was made for, in tokens.
     """
 
     path: Path
     kind: str
     types: dict[str, int]
     fell_back: dict[str, tuple[str, str]]
-    pre: str
-    normalizer: str | None
+    words: Vocabulary
+    architecture: str
+    context: int
 
 
 class Source:
@@ -257,8 +259,9 @@ def write(model: Path, target: Path, kind: str, *, name: str, threads: int = 1) 
             for tensor, choice in choices.items()
             if choice.wanted != choice.used
         },
-        pre=words.pre,
-        normalizer=words.normalizer,
+        words=words,
+        architecture=source.architecture,
+        context=source.config.max_position_embeddings,
     )
 
 

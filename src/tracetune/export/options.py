@@ -21,7 +21,7 @@ class ExportOptions(Options):
     )
     quant: Quant = Field(default="q4_k_m", description="number format of the matrices")
     context: int = Field(
-        default=4096, ge=16, description="longest conversation in tokens, at most the model's own"
+        default=4096, ge=64, description="longest conversation in tokens, at most the model's own"
     )
     threads: int = Field(default=2, ge=1, description="CPU threads of conversion and gates")
     nll_tokens: int = Field(

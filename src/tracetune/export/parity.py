@@ -77,6 +77,16 @@ class Reference:
     nll: float
     scored: list[tuple[list[int], list[int]]]
 
+    @property
+    def count(self) -> int:
+        """Number of scored tokens."""
+        return sum(len(places) for _, places in self.scored)
+
+    @property
+    def longest(self) -> int:
+        """Context in tokens that all comparisons need."""
+        return max(map(len, self.prompts)) + GREEDY_TOKENS + 8
+
 
 def reference(folder: Path, instruction: str | None, nll_tokens: int) -> Reference:
     """Runs the merged model once over everything that is compared.
