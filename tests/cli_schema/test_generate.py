@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from functools import cache
@@ -145,6 +146,22 @@ def test_the_plan_adds_up_and_spreads(count):
     if count >= 300:
         assert len(targets) == 29
         assert max(targets.values()) - min(targets.values()) <= 1
+
+
+def test_every_subcommand_of_a_large_program_gets_an_example():
+    names = ["list", "view", "create", "delete"]
+    subs = ", ".join(f"{{name: {name}, description: {name.title()} it}}" for name in names)
+    text = "cli_name: p\ndescription: d\ncommands:\n" + "".join(
+        f"- {{name: {a}{b}p, description: Manage {a}o{b}ins, subcommands: [{subs}]}}\n"
+        for a, b in itertools.product("abcdefghijk", "lmnoprstvwz")
+    )
+    schema = parse_schema(text)
+    start = time.monotonic()
+    options = CliGenerationOptions(num_examples=700)
+    found = generate(schema, OfflineWriter(1), options=options, seed=1)
+    assert time.monotonic() - start < 30
+    check(found.report.diversity, schema, options)
+    assert found.report.diversity.coverage == 1.0
 
 
 def test_shares_must_be_whole():

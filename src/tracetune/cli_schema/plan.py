@@ -127,15 +127,25 @@ def make_plan(schema: CliSchema, options: CliGenerationOptions, *, seed: int = 0
         (shares.clarification, _clarification_cells(schema)),
     ]
     left, total, found = options.num_examples, sum(share for share, _ in kinds), []
+    first = 0
     for share, cells in kinds:
         count = round(left * share / total) if total > 1e-9 else 0
         left, total = left - count, total - share
-        found += _spread(cells, count, seed)
+        found += _spread(cells, count, seed, first)
+        # The next kind begins with the targets that this one did not reach.
+        first += count
     return [cell for cell in found if cell.count]
 
 
-def _spread(cells: Sequence[Cell], count: int, seed: int) -> list[Cell]:
-    """``count`` over the cells: evenly by target, then evenly by style within a target."""
+def _spread(cells: Sequence[Cell], count: int, seed: int, first: int) -> list[Cell]:
+    """``count`` over the cells: evenly by target, then evenly by style within a target.
+
+    Args:
+        cells: Cells of one kind.
+        count: Examples.
+        seed: Order of the targets.
+        first: Position of the target that gets the first example.
+    """
     by_target: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         by_target[cell.target].append(cell)
@@ -143,7 +153,8 @@ def _spread(cells: Sequence[Cell], count: int, seed: int) -> list[Cell]:
     targets = sorted(by_target, key=lambda target: sha256_json([seed, target]))
     for number, target in enumerate(targets):
         mine = by_target[target]
-        share = count // len(targets) + (number < count % len(targets))
+        turn = (number - first) % len(targets)
+        share = count // len(targets) + (turn < count % len(targets))
         # Another style comes first for each target, or rare styles would be of few targets.
         start = int(sha256_json([seed, "style", target])[:8], 16) % len(mine)
         for place, cell in enumerate([*mine[start:], *mine[:start]]):

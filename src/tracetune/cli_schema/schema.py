@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -213,6 +214,9 @@ class CliSchema(Part):
     commands: tuple[Command, ...] = Field(
         description="Its commands.", json_schema_extra={"minItems": 1}
     )
+    _commands: dict[str, Command] = PrivateAttr(default_factory=dict)
+    _places: dict[tuple[str, str | None], Place] = PrivateAttr(default_factory=dict)
+    _order: list[Place] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _check(self) -> CliSchema:
@@ -223,38 +227,31 @@ class CliSchema(Part):
 
     def model_post_init(self, _: Any) -> None:
         """Makes the look-up tables once."""
-        commands: dict[str, Command] = {}
-        places: dict[tuple[str, str | None], Place] = {}
         for command in self.commands:
             for name in (command.name, *command.aliases):
-                commands.setdefault(name, command)
+                self._commands.setdefault(name, command)
             if not command.subcommands:
-                place = Place(command.name, None, command, command)
-                places[command.name, None] = place
+                self._add(Place(command.name, None, command, command), (None,))
             for sub in command.subcommands:
-                place = Place(command.name, sub.name, command, sub)
-                for name in (sub.name, *sub.aliases):
-                    places.setdefault((command.name, name), place)
-        object.__setattr__(self, "_commands", commands)
-        object.__setattr__(self, "_places", places)
+                self._add(Place(command.name, sub.name, command, sub), (sub.name, *sub.aliases))
+
+    def _add(self, place: Place, names: Iterable[str | None]) -> None:
+        self._order.append(place)
+        for name in names:
+            self._places.setdefault((place.command, name), place)
 
     def command(self, name: str) -> Command | None:
         """The command of that name or alias."""
-        return _table(self, "_commands").get(name)
+        return self._commands.get(name)
 
     def place(self, command: str, subcommand: str | None) -> Place | None:
         """What these names or aliases stand for; None if it cannot be run."""
         found = self.command(command)
-        return None if found is None else _table(self, "_places").get((found.name, subcommand))
+        return None if found is None else self._places.get((found.name, subcommand))
 
     def places(self) -> list[Place]:
         """Everything that can be run, in the order of the schema, each once."""
-        return list(dict.fromkeys(_table(self, "_places").values()))
-
-
-def _table(schema: CliSchema, name: str) -> dict[Any, Any]:
-    found: dict[Any, Any] = getattr(schema, name)
-    return found
+        return list(self._order)
 
 
 def dotted(path: Path) -> str:
