@@ -121,6 +121,8 @@ def test_structure_leaves_out_what_the_answer_takes():
         "list closed prs by carol", {"state": "closed", "author": "carol"}
     )
     assert of("list 5 prs", {"limit": 5}) == "list <limit> prs"
+    assert of("Hey can you list 5 prs real quick, please?", {"limit": 5}) == "list <limit> prs"
+    assert of("please", {}) == "please"
     assert of("list in progress ones", {"status": "in_progress"}) == "list <status> ones"
 
 

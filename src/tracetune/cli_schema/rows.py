@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from tracetune.cli_schema import words
 from tracetune.cli_schema.context import Context
 from tracetune.cli_schema.objects import Object, parse_answer
 from tracetune.cli_schema.prompt import PromptOptions, answer_messages, prompt_messages
@@ -17,6 +18,33 @@ from tracetune.records import Example, make_example
 
 SOURCE = "cli"
 _SHINGLE, _NEAR = 3, 0.8
+_OPENINGS = tuple(
+    sorted(
+        {
+            text.strip(" ,").casefold() + " "
+            for text in (
+                *words.CASUAL_OPENINGS,
+                *words.POLITE_OPENINGS,
+                *words.PRECISE_OPENINGS,
+                "hey ",
+                "please ",
+                "ok ",
+                "hi ",
+                "now ",
+                "i'd like to ",
+            )
+            if text.strip(" ,")
+        },
+        key=lambda text: (-len(text), text),
+    )
+)
+_ENDINGS = tuple(
+    sorted(
+        {" " + text.strip(" ?").casefold() for text in words.CASUAL_ENDINGS if text.strip(" ?")}
+        | {" thanks", " thank you"},
+        key=lambda text: (-len(text), text),
+    )
+)
 _CONTEXT_LINE = re.compile(r"(?:repo|branch|pr|uncommitted|staged): ")
 
 
@@ -63,21 +91,38 @@ def _context(row: Written) -> Context | None:
 
 
 def structure(row: Written) -> str:
-    """A request without the values that its answer takes from it.
+    """A request without the values that its answer takes from it, and without politeness.
 
-    ``Show open PRs by bob`` is ``show <state> prs by <author>``: what differs in nothing else was
-    made in the same way and must stand on the same side.
+    ``Hey, show open PRs by bob please`` is ``show <state> prs by <author>``: what differs in
+    nothing else was made in the same way and must stand on the same side.
     """
     text = " ".join(row.request.casefold().split())
     args = row.output.get("args", {})
     said: dict[str, str] = {}
-    for name, value in args.items():
-        words = str(value).casefold()
-        said |= {words: name, words.replace("_", " "): name}
-    for words in sorted(said, key=lambda words: (-len(words), words)):
-        if words.strip():
-            text = re.sub(rf"(?<!\w){re.escape(words)}(?!\w)", f"<{said[words]}>", text)
-    return normal(text)
+    for name, given in args.items():
+        shown = str(given).casefold()
+        said |= {shown: name, shown.replace("_", " "): name}
+    for value in sorted(said, key=lambda value: (-len(value), value)):
+        if value.strip():
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", f"<{said[value]}>", text)
+    return normal(_unframed(text))
+
+
+def _unframed(text: str) -> str:
+    """Without the words around a request that ask for nothing: "hey can you", "please"."""
+    before = ""
+    while before != text:
+        before = text
+        text = text.strip(" .,!?")
+        for word in _OPENINGS:
+            rest = text.removeprefix(word)
+            if rest != text and rest.strip():
+                text = rest.strip()
+        for word in _ENDINGS:
+            rest = text.removesuffix(word)
+            if rest != text and rest.strip():
+                text = rest.strip()
+    return text
 
 
 def group_of_each(written: Sequence[Written]) -> list[str]:
