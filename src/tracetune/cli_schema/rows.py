@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tracetune.cli_schema import words
 from tracetune.cli_schema.context import Context
-from tracetune.cli_schema.objects import Object, parse_answer
+from tracetune.cli_schema.objects import Object, canonical, parse_answer
 from tracetune.cli_schema.prompt import PromptOptions, answer_messages, prompt_messages
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.cli_schema.screen import Written, normal
@@ -69,7 +69,8 @@ def make_rows(
     return [
         make_example(
             prompt=prompt_messages(schema, row.request, _context(row), prompt),
-            completion=answer_messages(row.output),
+            # Kept examples have sorted keys; a model learns the command before its arguments.
+            completion=answer_messages(canonical(schema, row.output)),
             tags={
                 "target": row.target,
                 "type": row.output["type"],
