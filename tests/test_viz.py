@@ -81,6 +81,18 @@ def test_graph_has_nodes_layers_and_stages(viz, pipeline):
         }, stages
 
 
+def test_graph_of_export(viz):
+    graph = get(f"{viz}/api/pipelines/export")
+    used = {node["layer"] for node in graph["nodes"] if node.get("layer")}
+    assert used == {"model_input", "reporting"}
+    assert graph["layers"].index("model_input") < graph["layers"].index("reporting")
+    names = {node["name"] for node in graph["nodes"]}
+    assert {"released", "export.source", "export.export.model", "export.export.report"} <= names
+    assert "export.export" in {
+        node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"
+    }
+
+
 @pytest.mark.parametrize(
     ("dataset", "kind"),
     [

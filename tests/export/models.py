@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tracetune.export.vocabulary import SPLITS
-from tracetune.training import embedded_text
+from tracetune.files import sha256_file, write_json
+from tracetune.training import base, embedded_text, quiet
+from tracetune.training.options import BaseModelOptions
 
 CHATML = (
     "{% for message in messages %}"
@@ -165,3 +167,54 @@ def train_tokenizer(shape: Shape) -> Any:
     )
     ready.chat_template = shape.template
     return ready
+
+
+def release(model: Path, folder: Path, *, instruction: str | None = "Answer in JSON.") -> Path:
+    """A released adapter with random weights for a model, in the form in which pipelines leave it.
+
+    Args:
+        model: Folder of the base model.
+        folder: Where the release goes.
+        instruction: System turn that it was trained with.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    ref = base.resolve(BaseModelOptions(id=str(model)), folder)
+    torch.manual_seed(5)
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "down_proj"]
+    )
+    with quiet.quiet():
+        adapted = get_peft_model(base.load_model(ref), config)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:  # which starts at 0: an adapter that changes nothing
+            torch.nn.init.normal_(weight, std=0.05)
+    adapted.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    write_json(
+        folder / "manifest.json",
+        {
+            "method": "sft",
+            "job_hash": "0" * 64,
+            "base": ref.identity(),
+            "dataset": {"files": {"train.jsonl": "1" * 64}, "rows": {"train.jsonl": 24}},
+            "start_from": None,
+            "adapter_sha256": sha256_file(folder / "adapter_model.safetensors"),
+        },
+    )
+    write_json(
+        folder / "serving.json",
+        {
+            "base": ref.model_dump(),
+            "instruction": instruction,
+            "output": {"compare": "text"},
+            "max_new_tokens": 12,
+            "trained_until": None,
+        },
+    )
+    gate = {"status": "judged", "promote": True, "adapter": "sft", "verdict": "Promote: better."}
+    check = {"name": "n", "value": 0.1, "limit": 0.0, "passed": True, "words": "10 points better"}
+    write_json(folder / "gate.json", {**gate, "checks": [check]})
+    write_json(folder / "status.json", {"status": "trained"})
+    return folder

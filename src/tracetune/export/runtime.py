@@ -278,10 +278,13 @@ class GgufModel:
         choice = self._call("handle_completions", body)["choices"][0]
         return [token["id"] for token in choice["logprobs"]["content"]] == [brace]
 
-    def _call(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _loaded(self) -> Any:
         if self._server is None:
             raise RuntimeError("the model is not loaded; use it in a with block")
-        call, words = getattr(self._server, name), ""
+        return self._server
+
+    def _call(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        call, words = getattr(self._loaded(), name), ""
         try:
             if "grammar" in body:
                 with _caught() as log:  # a wrong grammar is explained there and nowhere else
@@ -302,7 +305,7 @@ class GgufModel:
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(
-            f"{self._server.listening_address}{path}",
+            f"{self._loaded().listening_address}{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
         )

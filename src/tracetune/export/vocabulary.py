@@ -69,11 +69,11 @@ def read(folder: Path, size: int) -> Vocabulary:
     if not path.is_file():
         raise _refused(path, "there is no tokenizer.json")
     found = read_json(path)
+    pre, normalizer = pre_tokenizer(found, path), _normalizer(found, path)
     tokenizer: Any = load_tokenizer(folder)
     settings = None
     if (folder / "generation_config.json").is_file():
         settings = GenerationConfig.from_pretrained(str(folder))
-    pre = pre_tokenizer(found, path)
     tokens, types = _tokens(found, size, path)
     special = {
         role: getattr(tokenizer, f"{role}_token_id")
@@ -89,7 +89,7 @@ def read(folder: Path, size: int) -> Vocabulary:
         add_bos=_adds_bos(tokenizer, path),
         special=special,
         template=tokenizer.chat_template,
-        normalizer=_normalizer(found, path),
+        normalizer=normalizer,
     )
 
 
