@@ -9,6 +9,7 @@ from typing import Any
 
 from tracetune.errors import DataError
 from tracetune.export import card, gguf_writer, merge, modelfile, parity
+from tracetune.export.extra import require
 from tracetune.export.gguf_writer import Written
 from tracetune.export.merge import Merged, Release
 from tracetune.export.modelfile import Modelfile
@@ -63,11 +64,13 @@ def export(adapter: Path, target: Path, *, name: str, options: ExportOptions) ->
 
     Raises:
         DataError: The release cannot be used, or the disk is full.
-        ConfigurationError: Base, tokenizer or number format cannot be exported.
+        ConfigurationError: Base, tokenizer or number format cannot be exported, or the extra
+            ``gguf`` is not installed.
         GateError: The result is not the model that was judged; names string or prompt and figures.
     """
     from safetensors import SafetensorError
 
+    require()
     release = merge.open_release(adapter)
     _remove_left_overs(target)
     try:

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from tracetune.errors import ConfigurationError, DataError, ServerError
+from tracetune.export import grammar as grammar_rules
+from tracetune.export.extra import runtime
 
 if TYPE_CHECKING:
     import numpy
@@ -87,7 +89,7 @@ class GgufModel:
             ConfigurationError: The runtime is not installed.
         """
         check_magic(self.path)
-        xllamacpp = _runtime()
+        xllamacpp = runtime()
         with _caught() as log:
             try:
                 self._server = xllamacpp.Server(self._params(xllamacpp))
@@ -249,13 +251,13 @@ class GgufModel:
         """The text of a grammar; a JSON Schema is proved to be in force first, once."""
         if isinstance(grammar, str):
             if not grammar.strip() or grammar.startswith("%"):
-                raise _bad_grammar("it is no GBNF text")
+                raise grammar_rules.refused("it is no GBNF text")
             return grammar
         key = json.dumps(grammar, sort_keys=True)
         if key not in self._grammars:
-            text = _schema_grammar(grammar)
+            text = grammar_rules.from_schema(grammar)
             if self._ignores(text):
-                raise _bad_grammar("it does not know something in this JSON Schema")
+                raise grammar_rules.refused("it does not know something in this JSON Schema")
             self._grammars[key] = text
         return self._grammars[key]
 
@@ -333,41 +335,6 @@ def check_magic(path: Path) -> None:
         )
 
 
-def _runtime() -> Any:
-    try:
-        import xllamacpp
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the GGUF runtime is not installed ({error.name})",
-            remedy="install the extra: pip install 'tracetune[gguf]'",
-        ) from None
-    return xllamacpp
-
-
-def _schema_grammar(schema: Mapping[str, Any]) -> str:
-    """A grammar of a JSON Schema that leaves no choice of white space."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-        closed = {**schema, "x-guidance": {"whitespace_flexible": False}}
-        text: str = _runtime().json_schema_to_grammar(closed)
-    except SchemaError as error:
-        raise _bad_grammar(error.message) from None
-    except (RuntimeError, ValueError) as error:
-        raise _bad_grammar(str(error)) from None
-    return text
-
-
-def _bad_grammar(why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"llama.cpp cannot use this grammar: {why}",
-        where="grammar",
-        remedy="correct the GBNF text, or use the parts of JSON Schema that llama.cpp knows",
-    )
-
-
 def _as_exception(
     error: Mapping[str, Any], grammar: bool, words: str, path: Path
 ) -> ConfigurationError | DataError | ServerError:
@@ -379,7 +346,7 @@ def _as_exception(
             remedy="shorten it, or load the model with a larger context",
         )
     if grammar and "grammar" in message:
-        return _bad_grammar(words or message)
+        return grammar_rules.refused(words or message)
     return ServerError(f"llama.cpp refused the request ({message})", where=str(path))
 
 
