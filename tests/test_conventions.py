@@ -124,6 +124,8 @@ def test_paths_follow_layer_tenant_name_pipeline(context):
             assert path == "06_models/demo/demo"
         elif name in ("reviews", "llm"):  # what people decided and what was paid: kept by `clean`
             assert path == f"{name}/demo/demo"
+        elif name == "cli_schema":
+            assert path == "01_raw/demo/cli/demo.yaml"
         elif "." not in name:
             assert path.startswith("01_raw/demo/telemetry"), (name, path)
         else:
@@ -211,11 +213,32 @@ def test_domain_packages_do_not_know_kedro():
 
 
 def test_packages_point_in_one_direction():
+    domains, frame = ("telemetry", "cli_schema"), ("pipelines", "datasets")
     forbidden = {
-        "telemetry": ("training", "backends", "evaluation", "pipelines", "datasets"),
+        "telemetry": (
+            "cli_schema",
+            "training",
+            "backends",
+            "evaluation",
+            "export",
+            "review",
+            *frame,
+        ),
         "training": ("telemetry", "evaluation", "pipelines", "datasets", "backends"),
         "backends": ("telemetry", "evaluation", "pipelines", "datasets"),
         "evaluation": ("telemetry", "backends", "pipelines", "datasets"),
+        "llm": (*domains, "training", "backends", "evaluation", "export", "review", *frame),
+        "review": (*domains, "training", "backends", "evaluation", "export", "llm", *frame),
+        "cli_schema": (
+            "telemetry",
+            "training",
+            "backends",
+            "evaluation",
+            "export",
+            "review",
+            *frame,
+        ),
+        "export": (*domains, "backends", "review", "llm", *frame),
     }
     for path in source_files():
         inside = path.relative_to(SOURCE)

@@ -141,6 +141,84 @@ def _answer(
 
 
 @cli.command()
+@click.argument("text")
+@click.option("--name", default="demo", show_default=True, help="The program: name of its schema.")
+@click.option("--tenant", default="demo", show_default=True, help="Whose it is.")
+@click.option("--repo", metavar="OWNER/NAME", help="Context: the repository.")
+@click.option("--branch", help="Context: the branch that is checked out.")
+@click.option("--pr", type=click.IntRange(min=1), help="Context: the branch's pull request.")
+@env_option
+@click.pass_obj
+def ask(
+    metadata: Any,
+    text: str,
+    name: str,
+    tenant: str,
+    repo: str | None,
+    branch: str | None,
+    pr: int | None,
+    env: str | None,
+) -> None:
+    """Turn TEXT into a command of a program, with the exported model; nothing is ever run.
+
+    Prints the answer as JSON, the command line it stands for, and how sure the model is.
+    """
+    from tracetune.ask import ask as answer
+
+    with readable_errors():
+        if not text.strip():
+            raise ConfigurationError("there is nothing to turn into a command", where="TEXT")
+        model, schema = _exported(metadata.project_path, tenant, name, env)
+        found = answer(model, schema, text, context=_git_context(repo, branch, pr))
+        click.echo(found.text)
+        if found.command_line is not None:
+            click.echo(found.command_line)
+        for problem in found.problems:
+            click.echo(f"not valid: {problem}")
+        sure = "unknown" if found.confidence is None else f"{found.confidence:.2f}"
+        click.echo(f"confidence {sure}, {found.latency_ms:.0f} ms", err=True)
+
+
+def _exported(project: Path, tenant: str, name: str, env: str | None) -> tuple[Path, Any]:
+    """The newest exported model of a program, and its schema."""
+    with KedroSession.create(
+        project, env=env, runtime_params={"tenant": tenant, "name": name}
+    ) as session:
+        context: Any = session.load_context()  # type: ignore[attr-defined]
+        schema = context.catalog.load("cli_schema")
+        exported = context.catalog.get("cli.export.model")
+        # A run that trained nothing leaves a folder without a file.
+        models = (Path(version) for version in exported.list_versions())
+        model = next((folder for folder in models if any(folder.glob("*.gguf"))), None)
+        if model is None:
+            raise DataError(
+                f"no model of {name!r} was exported for tenant {tenant!r}",
+                where=str(exported._filepath),
+                remedy=f"kedro run --pipeline=cli --params=tenant={tenant},name={name}",
+            )
+        return model, schema
+
+
+def _git_context(repo: str | None, branch: str | None, pr: int | None) -> Any:
+    """What is known of the repository, or None."""
+    from tracetune.cli_schema.context import Context, GitContext
+
+    if repo is None and branch is None and pr is None:
+        return None
+    owner, slash, repository = (repo or "").partition("/")
+    if repo is not None and not (owner and slash and repository):
+        raise ConfigurationError(f"{repo!r} is not OWNER/NAME", where="--repo")
+    return Context(
+        git=GitContext(
+            repo_owner=owner or None,
+            repo_name=repository or None,
+            current_branch=branch,
+            current_pr=pr,
+        )
+    )
+
+
+@cli.command()
 @click.option("--tenant", default="demo", show_default=True, help="Whose candidates they are.")
 @click.option("--name", default="demo", show_default=True, help="The thing that is trained.")
 @click.option("--who", default=None, help="Who reviews.  [default: your login name]")

@@ -10,7 +10,7 @@ from tracetune.cli_schema.schema import Argument, CliSchema, Place
 
 Schema = dict[str, Any]
 
-MAX_TEXT = 200
+MAX_TEXT = 100
 """Longest text in an answer that is decoded under a grammar, in characters."""
 MAX_SUGGESTIONS = 4
 _MAX_INTEGER = 999_999_999_999
@@ -79,16 +79,15 @@ def _value(argument: Argument) -> Schema:
 
 
 def _clarification(schema: CliSchema) -> Schema:
-    label: Schema = {"type": "string", "maxLength": MAX_TEXT}
     choices = [
         fixed_object(
             {
-                "label": label,
-                "command": {"const": command.name},
-                "subcommand": {"enum": [sub.name for sub in command.subcommands] or [None]},
+                "label": {"const": place.label},
+                "command": {"const": place.command},
+                "subcommand": {"const": place.subcommand},
             }
         )
-        for command in schema.commands
+        for place in schema.places()
     ]
     return fixed_object(
         {

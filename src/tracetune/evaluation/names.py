@@ -11,6 +11,8 @@ LABELS = {
     "previous": "previous adapter",
     "majority": "majority class",
     "nearest": "nearest neighbour",
+    "keyword": "keyword matcher",
+    "gguf": "quantized",
 }
 
 COLOURS = {
@@ -22,6 +24,8 @@ COLOURS = {
     "previous": "#009e73",
     "majority": "#e69f00",
     "nearest": "#cc79a7",
+    "keyword": "#882255",
+    "gguf": "#332288",
 }
 """Okabe-Ito palette: told apart under the common forms of colour blindness, and in grey print."""
 

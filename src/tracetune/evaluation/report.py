@@ -49,6 +49,8 @@ class ReportContext:
         preflight: Preflight report by stage, as JSON values.
         made_with: How the run was made: nested names and values (hashes, versions, seeds).
         notes: Sentences shown below the verdict, for example the estimate of a dry run.
+        tables: Further tables of one task, shown after the numbers: ``id``, ``title``,
+            ``caption``, ``header`` and ``rows`` of texts.
         synthetic: What is told about rows written for review: ``sentences``, ``table`` (rows of
             name, real, synthetic), ``dropped`` (rows of reason and number) and ``limits``; None
             where there are none.
@@ -65,6 +67,7 @@ class ReportContext:
     preflight: Mapping[str, Mapping[str, Any]]
     made_with: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
+    tables: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     synthetic: Mapping[str, Any] | None = None
 
 

@@ -39,20 +39,29 @@ def collect_agents(
         telemetry: Names the output schema and the instruction.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
-    return _collect(previous, telemetry.output, telemetry.instruction, stages)
+    output = telemetry.output.model_dump(mode="json")
+    return collect_adapters(previous, output, telemetry.instruction, stages)
 
 
 def collect_conversations(
     base: Document, previous: Document, telemetry: TelemetryOptions, **stages: Any
 ) -> Document:
     """Who is judged, by what rule, for an assistant that answers in words."""
-    text = OutputSpec(compare="text")
-    return _collect(previous, text, telemetry.sessions.system_prompt, stages)
+    text = OutputSpec(compare="text").model_dump(mode="json")
+    return collect_adapters(previous, text, telemetry.sessions.system_prompt, stages)
 
 
-def _collect(
-    previous: Document, output: OutputSpec, instruction: str | None, stages: Document
+def collect_adapters(
+    previous: Document, output: Document, instruction: str | None, stages: Document
 ) -> Document:
+    """The adapters that were trained, in their order; the last one is judged.
+
+    Args:
+        previous: The adapter released before, or none.
+        output: What an answer is and how it is compared.
+        instruction: System turn of every row.
+        stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
+    """
     adapters, reasons, rewards = {}, [], None
     state = "skipped"
     if previous["path"] is not None:
@@ -77,7 +86,7 @@ def _collect(
         "adapters": adapters if judged else {},
         "rewards": rewards,
         "previous": previous,
-        "output": output.model_dump(mode="json"),
+        "output": output,
         "instruction": instruction,
     }
 
@@ -153,7 +162,7 @@ def draw_figures(
     from tracetune.evaluation import figures, funnel_figure
 
     histories = {
-        name: _history(Path(path))
+        name: history_of(Path(path))
         for name, path in candidates["adapters"].items()
         if name != "previous"
     }
@@ -167,7 +176,8 @@ def draw_figures(
     )
 
 
-def _history(adapter: Path) -> list[Document]:
+def history_of(adapter: Path) -> list[Document]:
+    """What a training logged; empty for an adapter that came without it."""
     from tracetune.files import read_json
 
     path = adapter / "history.json"

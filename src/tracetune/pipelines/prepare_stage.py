@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,23 @@ def decide_auto(
     return decision.model_dump(mode="json")
 
 
+def decide_cli(splits: dict[str, Any], sft: SftOptions, dry_run: bool) -> dict[str, Any]:
+    """SFT, then DPO on what it gets wrong; too few examples stop the run.
+
+    How many pairs there are is known after SFT, so a second decision follows then. In a dry run
+    that asks no paid writer there may be no example at all, which is a result.
+    """
+    counts = count_rows(SplitManifest.model_validate(splits))
+    enough = Thresholds(pairs=max(1, counts.pairs + 1), examples=sft.min_sft_examples)
+    if checked_flag(dry_run) and counts.examples < sft.min_sft_examples:
+        return choose(counts, enough, dry_run=True).model_dump(mode="json")
+    decision = demand("sft", counts, enough, dry_run=dry_run)
+    stages = {**decision.stages, "dpo": decision.stages["sft"]}
+    reason = f"{decision.reason}, then DPO on what it gets wrong"
+    changed = {"method": "dpo", "reason": reason, "stages": stages, "missing": {}}
+    return decision.model_copy(update=changed).model_dump(mode="json")
+
+
 def auto_thresholds(dpo: DpoOptions, sft: SftOptions, kto: KtoOptions) -> Thresholds:
     """Fewest rows by kind for ``auto``."""
     return Thresholds(
@@ -156,8 +173,19 @@ def count_rows(manifest: SplitManifest) -> Counts:
     )
 
 
+def resolve_previous_cli(
+    released: Path, base: dict[str, Any], splits: dict[str, Any]
+) -> dict[str, Any]:
+    """The same for a model of a command-line program."""
+    return _previous(released, base, splits, {"compare": "cli"})
+
+
 def prepare_stage(
-    pipeline: str, decide: Node, *, pairs: bool, conversations: bool = False
+    pipeline: str,
+    decide: Node,
+    *,
+    pairs: bool,
+    previous: Callable[..., dict[str, Any]] = resolve_previous,
 ) -> Pipeline:
     """``splits`` and rows → held-out sets, base model, earlier adapter, decision.
 
@@ -165,8 +193,9 @@ def prepare_stage(
         pipeline: Name of the pipeline.
         decide: The node that decides; its output is ``decision``.
         pairs: Whether held-out pairs are needed (for the rewards of DPO).
-        conversations: Answers are words, not the output of an agent.
+        previous: Finds the earlier adapter of the same kind of task.
     """
+    telemetry = ["telemetry"] if previous is resolve_previous else []
     rows = ["examples", "preferences"] if pairs else ["examples"]
     tests = ["test", "test_pairs"] if pairs else ["test"]
     nodes = [
@@ -185,8 +214,8 @@ def prepare_stage(
             tags="training",
         ),
         Node(
-            resolve_previous_talk if conversations else resolve_previous,
-            inputs=["released", "base", "splits", *([] if conversations else ["params:telemetry"])],
+            previous,
+            inputs=["released", "base", "splits", *(f"params:{name}" for name in telemetry)],
             outputs="previous",
             name="resolve_previous",
             tags="judgement",
@@ -214,7 +243,7 @@ def prepare_stage(
             "released": "released",
         },
         outputs=shared(pipeline, *tests, "base", "previous", "decision"),
-        parameters={"base_model", "embedded", *([] if conversations else ["telemetry"])}
+        parameters={"base_model", "embedded", *telemetry}
         | {n.removeprefix("params:") for n in parameters},
     )
 

@@ -50,11 +50,12 @@ def release(
     return folder
 
 
-def release_stage(pipeline: str) -> Pipeline:
+def release_stage(pipeline: str, evaluation: str = "evaluation") -> Pipeline:
     """Candidates and verdict → ``<pipeline>.release.adapter``.
 
     Args:
         pipeline: Name of the pipeline.
+        evaluation: Name of the parameters of the judgement.
     """
     return Pipeline(
         [
@@ -68,5 +69,5 @@ def release_stage(pipeline: str) -> Pipeline:
         ],
         namespace=f"{pipeline}.release",
         inputs=shared(pipeline, "candidates", "base", "splits", "gate"),
-        parameters={"evaluation"},
+        parameters={"params:evaluation": f"params:{evaluation}"},
     )

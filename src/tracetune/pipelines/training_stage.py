@@ -269,16 +269,26 @@ def real_stage(pipeline: str) -> Pipeline:
     )
 
 
-def dpo_stage(pipeline: str) -> Pipeline:
-    """Preferences → preflight → job on top of the SFT adapter → adapter, ``<pipeline>.dpo``."""
+def dpo_stage(
+    pipeline: str, parameters: str = "dpo", *, splits: str = "splits", decision: str = "decision"
+) -> Pipeline:
+    """Preferences → preflight → job on top of the SFT adapter → adapter, ``<pipeline>.dpo``.
+
+    Args:
+        pipeline: Name of the pipeline.
+        parameters: Name of the parameters of the stage.
+        splits: The manifest that divides the pairs.
+        decision: The document that says whether pairs are trained on.
+    """
     return _stage(
         pipeline,
         "dpo",
         "preferences",
-        "dpo",
+        parameters,
         inspect_dpo,
         plan_dpo,
         {"sft_adapter": f"{pipeline}.sft.adapter"},
+        documents={"splits": splits, "decision": decision},
     )
 
 
@@ -296,6 +306,7 @@ def _stage(
     plan: Callable[..., Document],
     start: dict[str, str] | None = None,
     select: Callable[..., Any] = select_rows,
+    documents: dict[str, str] | None = None,
 ) -> Pipeline:
     start = start or {}
     options = f"params:{parameters}"
@@ -336,6 +347,10 @@ def _stage(
     return Pipeline(
         nodes,
         namespace=f"{pipeline}.{stage}",
-        inputs={**shared(pipeline, "splits", rows, "base", "decision"), **start},
+        inputs={
+            **shared(pipeline, "splits", rows, "base", "decision"),
+            **{name: f"{pipeline}.{given}" for name, given in (documents or {}).items()},
+            **start,
+        },
         parameters={parameters, "preflight", "seed", "backend"},
     )

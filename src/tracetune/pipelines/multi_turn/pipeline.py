@@ -8,7 +8,12 @@ are kept as ``multi_turn.trajectories`` (JSONL) and ``multi_turn.trajectories_ta
 from kedro.pipeline import Pipeline
 
 from tracetune.pipelines.judgement_stage import collect_conversations, judgement_stage
-from tracetune.pipelines.prepare_stage import decide_node, decide_sft, prepare_stage
+from tracetune.pipelines.prepare_stage import (
+    decide_node,
+    decide_sft,
+    prepare_stage,
+    resolve_previous_talk,
+)
 from tracetune.pipelines.session_stage import session_stage
 from tracetune.pipelines.training_stage import sft_stage
 
@@ -21,7 +26,10 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             session_stage(NAME),
             prepare_stage(
-                NAME, decide_node(decide_sft, NAME, "dry_run"), pairs=False, conversations=True
+                NAME,
+                decide_node(decide_sft, NAME, "dry_run"),
+                pairs=False,
+                previous=resolve_previous_talk,
             ),
             sft_stage(NAME, parameters=NAME),
             judgement_stage(NAME, ("sft",), rows=("examples",), collect=collect_conversations),

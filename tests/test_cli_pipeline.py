@@ -1,0 +1,175 @@
+"""``cli``: from a schema to a judged model file, with the real command, for any program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import EMBEDDED, Project, copy_project
+from tracetune.cli_schema.load import load_schema
+from tracetune.cli_schema.objects import parse_answer, problems
+from tracetune.records import Example, Preference
+from tracetune.splits import SplitManifest
+
+pytestmark = pytest.mark.training
+
+ROBOT = """
+cli_name: robo
+description: A small robot in the garden
+commands:
+  - name: plant
+    description: Plants in the beds
+    subcommands:
+      - name: water
+        description: Water a plant
+        args:
+          - {name: litres, type: float, required: true, description: How much water}
+          - {name: when, type: {enum: [now, tonight]}, default: now}
+        flags:
+          - {name: slowly, short: s, description: A little at a time}
+      - name: list
+        description: List the plants
+        args:
+          - {name: bed, type: integer}
+  - name: stop
+    description: Stop the robot
+"""
+"""Made up here: no code and no YAML of the project knows it."""
+
+
+@pytest.fixture(scope="module")
+def garden(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which ``cli`` ran to its end for a schema that only this file knows."""
+    project = copy_project(tmp_path_factory.mktemp("garden") / "project", finished.path / EMBEDDED)
+    (project.path / "data/01_raw/demo/cli/robo.yaml").write_text(ROBOT)
+    result = project.run("--pipeline=cli", params="name=robo")
+    (project.path / "console.txt").write_text(result.stdout)
+    assert result.returncode == 0, result.stdout
+    return project
+
+
+def latest(project: Project, layer: str, dataset: str) -> Path:
+    return project.latest(layer, dataset, "demo/robo/cli")
+
+
+def document(project: Project, layer: str, dataset: str) -> Any:
+    return json.loads(latest(project, layer, dataset).read_text())
+
+
+def rows(project: Project, layer: str, dataset: str, record: type) -> list[Any]:
+    lines = latest(project, layer, dataset).read_text().splitlines()
+    return [record.model_validate_json(line) for line in lines]
+
+
+def test_examples_are_valid_and_no_request_is_on_two_sides(garden):
+    schema = load_schema(garden.path / "data/01_raw/demo/cli/robo.yaml")
+    examples = rows(garden, "04_feature", "examples.jsonl", Example)
+    assert len(examples) > 60
+    splits = SplitManifest.model_validate(document(garden, "05_model_input", "splits.json"))
+    sides: dict[str, set[str]] = {}
+    for row in examples:
+        assert problems(schema, parse_answer(row.completion[0].content)) == []
+        assert row.completion[0].content.startswith('{"type":')
+        sides.setdefault(row.provenance.group, set()).add(splits.place(row.id).split)
+    assert all(len(found) == 1 for found in sides.values())
+    assert splits.count("sft", "test") > 0
+    report = document(garden, "08_reporting", "generation.json")
+    assert report["diversity"]["coverage"] == 1.0
+    rejected = latest(garden, "03_primary", "rejected.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["reason"] for line in rejected)
+    assert sum(report["rejected"].values()) == len(rejected)
+
+
+def test_pairs_come_from_training_rows_and_hold_what_the_model_really_wrote(garden):
+    examples = {row.id: row for row in rows(garden, "04_feature", "examples.jsonl", Example)}
+    pairs = rows(garden, "04_feature", "preferences.jsonl", Preference)
+    assert pairs
+    splits = SplitManifest.model_validate(document(garden, "05_model_input", "splits.json"))
+    answers = {a["row"]: a["text"] for a in document(garden, "07_model_output", "sft_answers.json")}
+    for pair in pairs:
+        row = examples[pair.provenance.ids["row"]]
+        assert splits.place(row.id).split == "train"
+        assert pair.chosen == row.completion
+        if pair.tags["rejected"] in ("not_json", "invalid", "different"):
+            assert pair.rejected[0].content == answers[row.id]
+    report = document(garden, "08_reporting", "pairs.json")
+    assert report["pairs"] == len(pairs)
+
+
+def test_everybody_is_judged_on_the_same_requests_and_parts_are_told_apart(garden):
+    scores = document(garden, "08_reporting", "scores.json")
+    models = {"base", "sft", "majority", "nearest", "keyword"}
+    assert models <= set(scores["models"])
+    test = rows(garden, "05_model_input", "test.jsonl", Example)
+    assert {found["all"]["n"] for found in scores["models"].values()} == {len(test)}
+    metrics = document(garden, "08_reporting", "metrics.json")
+    assert metrics["status"] == "judged"
+    assert any("same writer" in sentence for sentence in metrics["not_shown"])
+    page = latest(garden, "08_reporting", "report.html").read_text()
+    for words in ("Parts of the answers", "By subcommand", "keyword matcher", "with context"):
+        assert words in page
+
+
+def test_under_the_grammar_every_answer_of_the_file_passes_the_strict_check(garden):
+    found = document(garden, "08_reporting", "from_file.json")
+    assert found["status"] == "judged"
+    constrained = found["constrained"]["all"]
+    assert constrained["n"] == found["n"] > 0
+    assert constrained["json_valid"] == constrained["schema_valid"] == 1.0
+    assert found["constrained"]["cut"] == 0
+    assert found["constrained"]["p99_ms"] >= found["constrained"]["p50_ms"] > 0
+    model = latest(garden, "06_models", "export/model")
+    assert {path.name for path in model.glob("*.gguf")} == {"robo-q4_k_m.gguf"}
+
+
+def test_ask_answers_from_the_file_with_a_command_that_is_valid_or_asks_back(garden):
+    result = garden.kedro(
+        "ask", "--env=test", "--name=robo", "--branch=main", "water the plants with 2.5 litres"
+    )
+    assert result.returncode == 0, result.stdout
+    answer, *rest = result.stdout.strip().splitlines()
+    schema = load_schema(garden.path / "data/01_raw/demo/cli/robo.yaml")
+    value = parse_answer(answer)
+    assert problems(schema, value) == []
+    if value["type"] == "command":
+        assert rest[0].startswith("robo ")
+    assert "confidence" in rest[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ask", "--name=nobody", "hello"], "there is no CLI schema of the name 'nobody'"),
+        (["ask", "--name=gh", "hello"], "no model of 'gh' was exported"),
+        (["ask", "--name=robo", " "], "nothing to turn into a command"),
+        (["ask", "--name=robo", "--repo=x", "hello"], "is not OWNER/NAME"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(garden, arguments, words):
+    result = garden.kedro(*arguments, "--env=test")
+    assert result.returncode == 1
+    assert words in " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout
+
+
+def test_a_dry_run_trains_nothing_and_asks_nobody_who_wants_money(garden):
+    result = garden.run("--pipeline=cli", params="name=demo,dry_run=true,llm.provider=anthropic")
+    assert result.returncode == 0, result.stdout
+    assert (
+        "Nothing was asked"
+        in garden.latest("08_reporting", "report.html", "demo/demo/cli").read_text()
+    )
+    assert not (garden.path / "data/test/llm/demo/demo/ledger.jsonl").exists()
+
+
+def test_a_schema_that_is_wrong_stops_the_run_with_its_line(garden):
+    path = garden.path / "data/01_raw/demo/cli/broken.yaml"
+    path.write_text(ROBOT.replace("type: float", "type: colour"))
+    result = garden.run("--pipeline=cli", params="name=broken")
+    assert result.returncode == 1
+    assert "broken.yaml" in result.stdout
+    assert "colour" in result.stdout
+    assert "Traceback" not in result.stdout
