@@ -93,6 +93,17 @@ def test_graph_of_export(viz):
     }
 
 
+def test_graph_of_cli(viz):
+    graph = get(f"{viz}/api/pipelines/cli")
+    assert graph["layers"] == [
+        *("raw", "intermediate", "primary", "feature", "model_input", "models", "model_output"),
+        "reporting",
+    ]
+    stages = {node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
+    for stage in ("generation", "sft", "preferences", "dpo", "judgement", "export", "file"):
+        assert f"cli.{stage}" in stages
+
+
 @pytest.mark.parametrize(
     ("dataset", "kind"),
     [
