@@ -16,7 +16,8 @@ from tracetune.cli_schema.plan import Cell, make_plan
 from tracetune.cli_schema.requests import requests_for
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.cli_schema.screen import REASONS, Rejected, Screen, Written
-from tracetune.llm import TextRequest, TextResult, TextWriter
+from tracetune.llm import TextRequest, TextWriter
+from tracetune.llm.tally import Tally
 from tracetune.records import Record
 
 logger = logging.getLogger("tracetune")
@@ -78,29 +79,6 @@ class Generated:
     report: CliGenerationReport
 
 
-class _Tally:
-    """Counts over all requests."""
-
-    def __init__(self) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.problems: dict[str, None] = {}
-        self.tokens: Counter[str] = Counter()
-        self.usd = 0.0
-        self.written = 0
-
-    def items(self, result: TextResult) -> list[object]:
-        """The items in a result, counted."""
-        self.outcomes[result.outcome] += 1
-        self.tokens.update(input=result.usage.input_tokens, output=result.usage.output_tokens)
-        self.usd += result.usd
-        if result.outcome != "answered":
-            self.problems[f"{result.outcome}: {result.reason}"] = None
-            return []
-        items: list[object] = list(result.value["items"])
-        self.written += len(items)
-        return items
-
-
 def first_requests(
     schema: CliSchema, *, options: CliGenerationOptions, seed: int, attempt: int = 0
 ) -> list[TextRequest]:
@@ -133,7 +111,7 @@ def generate(
     plan = make_plan(schema, options, seed=seed)
     missing = {cell.id: cell for cell in plan}
     order = {name: place for place, name in enumerate(missing)}
-    screen, tally = Screen(schema, options), _Tally()
+    screen, tally = Screen(schema, options), Tally()
     kept: list[Written] = []
     rounds = 0
     while missing and rounds < options.rounds:
@@ -209,7 +187,7 @@ def _ask(
     asked: Sequence[tuple[TextRequest, Cell]],
     writer: TextWriter,
     screen: Screen,
-    tally: _Tally,
+    tally: Tally,
     missing: dict[str, Cell],
 ) -> list[Written]:
     """The examples of one round; ``missing`` goes down by what was found."""
@@ -237,7 +215,7 @@ def _report(
     options: CliGenerationOptions,
     kept: Sequence[Written],
     screen: Screen,
-    tally: _Tally,
+    tally: Tally,
     short: dict[str, int],
     rounds: int,
     seed: int,

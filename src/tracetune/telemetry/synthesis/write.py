@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import Field
 
 from tracetune.llm import TextRequest, TextResult, TextWriter
+from tracetune.llm.tally import Tally
 from tracetune.records import Example, Record, ReviewItem
 from tracetune.telemetry.options import TelemetryOptions
 from tracetune.telemetry.synthesis.options import SynthesisOptions
@@ -62,29 +62,6 @@ class GenerationReport(Record):
     most_usd: float = 0.0
     usd: float = 0.0
     tokens: dict[str, int] = Field(default_factory=dict)
-
-
-class _Tally:
-    """Counts over all requests."""
-
-    def __init__(self) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.problems: dict[str, None] = {}
-        self.tokens: Counter[str] = Counter()
-        self.usd = 0.0
-        self.written = 0
-
-    def items(self, result: TextResult) -> list[object]:
-        """The items in a result, counted."""
-        self.outcomes[result.outcome] += 1
-        self.tokens.update(input=result.usage.input_tokens, output=result.usage.output_tokens)
-        self.usd += result.usd
-        if result.outcome != "answered":
-            self.problems[f"{result.outcome}: {result.reason}"] = None
-            return []
-        items = list(result.value["items"])
-        self.written += len(items)
-        return items
 
 
 class _Work:
@@ -193,7 +170,7 @@ def write_candidates(
     Returns:
         The candidates, and the report.
     """
-    work, tally = _Work(plan, train, telemetry, options, seed), _Tally()
+    work, tally = _Work(plan, train, telemetry, options, seed), Tally()
     kept: list[ReviewItem] = []
     number = counted = 0
     while work.left and counted < options.rounds and number < _MOST_ROUNDS:
@@ -236,7 +213,7 @@ def _settle(
     results: Sequence[TextResult],
     screen: Screen,
     work: _Work,
-    tally: _Tally,
+    tally: Tally,
 ) -> list[ReviewItem]:
     """The candidates of one round; what they fill is no longer missing."""
     found = []
