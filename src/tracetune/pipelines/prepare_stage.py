@@ -15,7 +15,7 @@ from tracetune.records import SYNTHETIC, Example, Preference
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest
 from tracetune.telemetry.options import TelemetryOptions
-from tracetune.training.decision import Counts, Thresholds, choose, demand
+from tracetune.training.decision import KINDS, Counts, Thresholds, choose, demand
 from tracetune.training.options import (
     BaseModelOptions,
     DpoOptions,
@@ -116,7 +116,9 @@ def decide_cli(splits: dict[str, Any], sft: SftOptions, dry_run: bool) -> dict[s
         return choose(counts, enough, dry_run=True).model_dump(mode="json")
     decision = demand("sft", counts, enough, dry_run=dry_run)
     stages = {**decision.stages, "dpo": decision.stages["sft"]}
-    reason = f"{decision.reason}, then DPO on what it gets wrong"
+    # Generated examples are checked by rules; no person approved them.
+    counted = decision.reason.replace(KINDS["examples"], "checked examples")
+    reason = f"{counted}, then DPO on what it gets wrong"
     changed = {"method": "dpo", "reason": reason, "stages": stages, "missing": {}}
     return decision.model_copy(update=changed).model_dump(mode="json")
 

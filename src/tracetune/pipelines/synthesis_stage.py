@@ -36,7 +36,7 @@ else:
 logger = logging.getLogger("tracetune")
 
 PIPELINE = "auto"
-"""The pipeline that this stage belongs to; reviewers are told to run it again."""
+"""The pipeline that this stage belongs to."""
 
 Document = dict[str, Any]
 
