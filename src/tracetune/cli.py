@@ -51,6 +51,13 @@ def readable_errors() -> Iterator[None]:
         raise click.ClickException(text) from None
 
 
+@contextlib.contextmanager
+def _project_context(project: Path, env: str | None, **params: str) -> Iterator[Any]:
+    """The project's catalog and parameters for these runtime parameters, without a run."""
+    with KedroSession.create(project, env=env, runtime_params=params) as session:
+        yield session.load_context()  # type: ignore[attr-defined]
+
+
 def explain(error: BaseException) -> str | None:
     """The message for a person, or None for an error nobody foresaw."""
     from kedro.validation import ParameterValidationError
@@ -118,10 +125,7 @@ def _answer(
 
     if not text.strip():
         raise ConfigurationError("there is no text to answer", where="TEXT")
-    with KedroSession.create(
-        project, env=env, runtime_params={"tenant": tenant, "name": name}
-    ) as session:
-        context: Any = session.load_context()  # type: ignore[attr-defined]
+    with _project_context(project, env, tenant=tenant, name=name) as context:
         catalog = context.catalog
         released = catalog.get(f"{pipeline}.release.adapter")
         if released is None:
@@ -181,10 +185,7 @@ def ask(
 
 def _exported(project: Path, tenant: str, name: str, env: str | None) -> tuple[Path, Any]:
     """The newest exported model of a program, and its schema."""
-    with KedroSession.create(
-        project, env=env, runtime_params={"tenant": tenant, "name": name}
-    ) as session:
-        context: Any = session.load_context()  # type: ignore[attr-defined]
+    with _project_context(project, env, tenant=tenant, name=name) as context:
         schema = context.catalog.load("cli_schema")
         exported = context.catalog.get("cli.export.model")
         # A run that trained nothing leaves a folder without a file.
@@ -281,10 +282,7 @@ def _reviews(project: Path, tenant: str, name: str, env: str | None) -> tuple[An
     """The review of a tenant and name, and its options."""
     from tracetune.review.options import ReviewOptions
 
-    with KedroSession.create(
-        project, env=env, runtime_params={"tenant": tenant, "name": name}
-    ) as session:
-        context: Any = session.load_context()  # type: ignore[attr-defined]
+    with _project_context(project, env, tenant=tenant, name=name) as context:
         try:
             options = ReviewOptions.model_validate(context.params.get("review", {}))
         except ValidationError as error:
@@ -315,11 +313,8 @@ def list_schemas(metadata: Any, tenant: str, env: str | None) -> None:
         raise click.BadParameter(str(error), param_hint="--tenant") from None
     with (
         readable_errors(),
-        KedroSession.create(
-            metadata.project_path, env=env, runtime_params={"tenant": tenant}
-        ) as session,
+        _project_context(metadata.project_path, env, tenant=tenant) as context,
     ):
-        context: Any = session.load_context()  # type: ignore[attr-defined]
         raw_root = metadata.project_path / context.config_loader["globals"]["raw_root"]
         click.echo("\n".join(command.list_schemas(raw_root, tenant)))
 
