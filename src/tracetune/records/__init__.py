@@ -28,6 +28,17 @@ from tracetune.records.conversations import (
     Turn,
     make_trajectory,
 )
+from tracetune.records.eisv import (
+    EisvExpression,
+    EisvOrigin,
+    EisvPattern,
+    EisvShape,
+    EisvState,
+    EisvTrajectory,
+    PatternSource,
+    make_eisv_trajectory,
+    window_ids,
+)
 from tracetune.records.reviews import Nearest, ReviewItem
 from tracetune.records.searches import (
     CatalogueDocument,
@@ -40,9 +51,16 @@ from tracetune.records.searches import (
 __all__ = [
     "SYNTHETIC",
     "CatalogueDocument",
+    "EisvExpression",
+    "EisvOrigin",
+    "EisvPattern",
+    "EisvShape",
+    "EisvState",
+    "EisvTrajectory",
     "Example",
     "Message",
     "Nearest",
+    "PatternSource",
     "Preference",
     "Provenance",
     "Rating",
@@ -56,10 +74,12 @@ __all__ = [
     "Triplet",
     "Turn",
     "UtcTime",
+    "make_eisv_trajectory",
     "make_example",
     "make_preference",
     "make_query",
     "make_rating",
     "make_trajectory",
     "make_triplet",
+    "window_ids",
 ]
