@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 DIMENSIONS: tuple[str, ...] = ("E", "I", "S", "V")
 ANIMA: tuple[str, ...] = ("warmth", "clarity", "stability", "presence")
 DRIFT = "ethical_drift"
+_ALONE = -1
 VOID_SCALE = 0.3
 """V of a presence of 0; real data has no larger V."""
 
@@ -91,12 +92,17 @@ def check_window(window: Window, *, min_states: int = 2, where: str = "window") 
             remedy="take a longer window",
         )
     drift = None if window.drift is None else window.drift[None]
-    check_windows(window.t[None], window.values[None], drift, where=where)
+    check_windows(window.t[None], window.values[None], drift, where=where, first=_ALONE)
     return window
 
 
 def check_windows(
-    t: Floats, values: Floats, drift: Floats | None = None, *, where: str = "windows"
+    t: Floats,
+    values: Floats,
+    drift: Floats | None = None,
+    *,
+    where: str = "windows",
+    first: int = 0,
 ) -> None:
     """Refuses windows of equal length whose numbers cannot be used; see ``check_window``.
 
@@ -104,7 +110,8 @@ def check_windows(
         t: Seconds, (windows, n).
         values: (windows, n, 4).
         drift: (windows, n), or None.
-        where: How messages name them; the number of the window is added if there are several.
+        where: How messages name them.
+        first: Number of the first window, for messages about a part of many.
 
     Raises:
         DataError: As ``check_window``, for the first fault found.
@@ -121,30 +128,35 @@ def check_windows(
             where=where,
             remedy="give one drift for each state",
         )
-    _refuse(~np.isfinite(t), t, "t", "is not a finite number", where)
+    _refuse(~np.isfinite(t), t, "t", "is not a finite number", where, first)
     if t.size:
         # One pass for the usual case; NaN makes both comparisons false.
         if not (values.min() >= 0 and values.max() <= 1):
             for column, name in enumerate(DIMENSIONS):
                 found = values[:, :, column]
-                _refuse(~np.isfinite(found), found, name, "is not a finite number", where)
-                _refuse((found < 0) | (found > 1), found, name, "is outside [0, 1]", where)
+                _refuse(~np.isfinite(found), found, name, "is not a finite number", where, first)
+                _refuse((found < 0) | (found > 1), found, name, "is outside [0, 1]", where, first)
         back = t[:, 1:] < t[:, :-1]
         if back.any():
             padded = np.zeros(t.shape, dtype=bool)
             padded[:, 1:] = back
-            _refuse(padded, t, "t", "is before the time of the state in front of it", where)
+            _refuse(padded, t, "t", "is before the time of the state in front of it", where, first)
     if drift is not None:
-        _refuse(~np.isfinite(drift), drift, DRIFT, "is not a finite number", where)
+        _refuse(~np.isfinite(drift), drift, DRIFT, "is not a finite number", where, first)
 
 
 def _refuse(
-    wrong: npt.NDArray[np.bool_], numbers: Floats, field: str, problem: str, where: str
+    wrong: npt.NDArray[np.bool_],
+    numbers: Floats,
+    field: str,
+    problem: str,
+    where: str,
+    first: int,
 ) -> None:
     if not wrong.any():
         return
     window, state = (int(i) for i in np.argwhere(wrong)[0])
-    place = f"{where}: window {window}" if len(numbers) > 1 else where
+    place = where if first == _ALONE else f"{where}: window {first + window}"
     raise DataError(
         f"{field} {problem}: {float(numbers[window, state])}",
         where=f"{place}: state {state}",
