@@ -18,6 +18,7 @@ from tracetune.errors import DataError
 from tracetune.files import sha256_json
 from tracetune.near_rows import NearOptions, PromptRow, clusters, near_between
 from tracetune.records import (
+    EisvTrajectory,
     Example,
     Preference,
     Rating,
@@ -26,10 +27,14 @@ from tracetune.records import (
     Triplet,
     UtcTime,
 )
+from tracetune.splits_blocks import BlockOptions, divide, overlaps
 
-AnyRow = TypeVar("AnyRow", Example, Preference, Rating, Triplet, SearchQuery)
+AnyRow = TypeVar("AnyRow", Example, Preference, Rating, Triplet, SearchQuery, EisvTrajectory)
+WindowRow = PromptRow | EisvTrajectory
 
-DropReason = Literal["same_session", "near_test", "near_validation"]
+DropReason = Literal["same_session", "near_test", "near_validation", "gap"]
+
+Method = Literal["time", "hash", "block"]
 
 VALIDATION_ABOVE = 100
 """Up to this many training rows (of the larger kind) none are set aside (source document 003)."""
@@ -49,8 +54,8 @@ class Place(BaseModel):
 
     Attributes:
         split: Its side.
-        reason: Why it was dropped: ``same_session``, ``near_test`` or, of rows that may only be
-            trained on, ``near_validation``; else None.
+        reason: Why it was dropped: ``same_session``, ``near_test``, ``near_validation`` or, of
+            windows too near to a held-out one, ``gap``; else None.
         group: The unit it must not be separated from.
     """
 
@@ -66,11 +71,11 @@ class SplitManifest(BaseModel):
 
     Attributes:
         format: Version of this document.
-        method: ``time`` (telemetry) or ``hash`` (data without time).
+        method: ``time`` (telemetry), ``hash`` (data without time) or ``block`` (time series).
         seed: Seed of the draw.
         options: How rows were divided.
         test_start: Cut-off of the method ``time``, else None.
-        counts: Rows by kind (``sft``, ``pair``, ``triplet``, ``query``) and side.
+        counts: Rows by kind (``sft``, ``pair``, ``triplet``, ``query``, ``eisv``) and side.
         dropped: Dropped rows by kind and reason.
         rows: Row id → place.
     """
@@ -78,9 +83,9 @@ class SplitManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
-    method: Literal["time", "hash"]
+    method: Method
     seed: int
-    options: SplitOptions
+    options: SplitOptions | BlockOptions
     test_start: UtcTime | None
     counts: dict[str, dict[str, int]]
     dropped: dict[str, dict[str, int]]
@@ -174,6 +179,8 @@ def add_training_rows(
     Raises:
         DataError: If a row id stands twice, or the manifest does not know one of ``rows``.
     """
+    if isinstance(manifest.options, BlockOptions):
+        raise DataError("a division by blocks takes no further rows", where="split manifest")
     _check_ids([*rows, *added])
     places = {row.id: manifest.place(row.id) for row in rows}
     reasons: dict[str, DropReason] = {}
@@ -214,12 +221,32 @@ def assign_by_hash(
     return _manifest("hash", _draw(rows, shares, options, seed), options, seed, None)
 
 
-def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
+def assign_by_block(
+    rows: Sequence[WindowRow], *, options: BlockOptions, seed: int
+) -> SplitManifest:
+    """Divides windows of time series by blocks of time, and generated rows within their shape.
+
+    Args:
+        rows: Trajectories, or examples made from them with their ids, tags and groups.
+        options: Shares, number of blocks, gap.
+        seed: Seed of the choice.
+
+    Raises:
+        DataError: If a row id stands twice, a row says nothing of its window, or there are too few.
+    """
+    _check_ids(rows)
+    placed = divide(rows, options, seed)
+    places = {row.id: _place(row, *placed[row.id]) for row in rows}
+    return _manifest("block", places, options, seed, None)
+
+
+def verify(manifest: SplitManifest, rows: Sequence[WindowRow]) -> None:
     """Checks a manifest against the rows, from nothing but the rows.
 
     Between test and training or validation, and between validation and training, no group, no
     content and no near-duplicate may be shared; by time, nothing may be trained on from the test
-    window.
+    window. Windows of time series may share no state and keep the gap; shingles of their numbers
+    say nothing, so that of their texts only equal ones count.
 
     Raises:
         DataError: If anything overlaps or a row is missing; the message names the rows.
@@ -228,7 +255,7 @@ def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
     unknown = sorted(set(manifest.rows) - {row.id for row in rows})
     if unknown:
         raise DataError(f"the manifest knows rows that do not exist: {_some(unknown)}")
-    sides: dict[Split, list[PromptRow]] = defaultdict(list)
+    sides: dict[Split, list[WindowRow]] = defaultdict(list)
     for row in rows:
         sides[manifest.place(row.id).split].append(row)
     late = [
@@ -262,14 +289,27 @@ def verify(manifest: SplitManifest, rows: Sequence[PromptRow]) -> None:
         held_contents = {row.provenance.content_hash for row in other}
         same_group = [row.id for row in one if row.provenance.group in held_groups]
         same_content = [row.id for row in one if row.provenance.content_hash in held_contents]
-        near = sorted(near_between(one, other, manifest.options))
         for what, found in (
             ("share a group", same_group),
             ("have the content", same_content),
-            ("are near-duplicates", near),
+            ("are near-duplicates", _near(one, other, manifest)),
         ):
             if found:
                 raise _overlap(f"{what} of a {name} row", found)
+    if isinstance(manifest.options, BlockOptions):
+        split_of = {row_id: place.split for row_id, place in manifest.rows.items()}
+        for what, found in overlaps(rows, split_of, manifest.options):
+            raise _overlap(what, found)
+
+
+def _near(
+    rows: Sequence[WindowRow], held: Sequence[WindowRow], manifest: SplitManifest
+) -> list[str]:
+    if isinstance(manifest.options, BlockOptions):
+        return []
+    texts = [row for row in rows if not isinstance(row, EisvTrajectory)]
+    held_texts = [row for row in held if not isinstance(row, EisvTrajectory)]
+    return sorted(near_between(texts, held_texts, manifest.options))
 
 
 def _overlap(what: str, ids: list[str]) -> DataError:
@@ -285,7 +325,7 @@ def _some(ids: Sequence[str]) -> str:
     return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _check_ids(rows: Sequence[PromptRow]) -> None:
+def _check_ids(rows: Sequence[WindowRow]) -> None:
     twice = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
     if twice:
         raise DataError(f"row ids stand twice: {_some(twice)}", where="rows")
@@ -296,7 +336,7 @@ def _time(row: PromptRow) -> datetime:
     return row.provenance.created_at
 
 
-def _place(row: PromptRow, split: Split, reason: DropReason | None = None) -> Place:
+def _place(row: WindowRow, split: Split, reason: DropReason | None = None) -> Place:
     return Place(split=split, reason=reason, group=row.provenance.group)
 
 
@@ -330,9 +370,9 @@ def _draw(
 
 
 def _manifest(
-    method: Literal["time", "hash"],
+    method: Method,
     places: Mapping[str, Place],
-    options: SplitOptions,
+    options: SplitOptions | BlockOptions,
     seed: int,
     test_start: datetime | None,
 ) -> SplitManifest:
