@@ -104,10 +104,9 @@ def _window(
     v: Floats | float,
     drift: Floats | None = None,
 ) -> Window:
+    t = np.arange(n, dtype=np.float64) * dt
     columns = [np.broadcast_to(np.asarray(each, dtype=np.float64), (n,)) for each in (e, i, s, v)]
-    return Window(
-        t=np.arange(n, dtype=np.float64) * dt, values=np.stack(columns, axis=1), drift=drift
-    )
+    return Window(t=t, values=np.stack(columns, axis=1), drift=drift)
 
 
 def _u(rng: np.random.Generator, low: float, width: float) -> float:
