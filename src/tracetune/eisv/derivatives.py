@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tracetune.eisv.states import Floats, Window
 from tracetune.errors import DataError
+
+_CHUNK = 1024  # windows that stay in the cache of a processor
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,119 @@ def many(t: Floats, values: Floats) -> Derivatives:
             where=f"window {window}",
             remedy="drop one of them, or derive that window alone with derivatives()",
         )
-    first = (values[:, 1:] - values[:, :-1]) / step[:, :, None]
-    second = (first[:, 1:] - first[:, :-1]) / step[:, 1:, None]
+    first: Floats = values[:, 1:] - values[:, :-1]
+    first /= step[:, :, None]
+    second: Floats = first[:, 1:] - first[:, :-1]
+    second /= step[:, 1:, None]
     return Derivatives(first_t=t[:, 1:], first=first, second_t=t[:, 2:], second=second)
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Twelve numbers per window: the means over its states and over its derivative rows.
+
+    Attributes:
+        values: E, I, S and V, (windows, 4).
+        first: dE, dI, dS and dV, (windows, 4).
+        second: d2E, d2I, d2S and d2V, (windows, 4); 0 for windows without second derivatives.
+    """
+
+    values: Floats
+    first: Floats
+    second: Floats
+
+    def table(self) -> Floats:
+        """All twelve side by side: (windows, 12)."""
+        return np.hstack([self.values, self.first, self.second])
+
+
+def means_many(t: Floats, values: Floats) -> Means:
+    """The means of windows of equal length, bit for bit those of each window alone.
+
+    Equal times within a window are allowed and give no row, as in ``derivatives``.
+
+    Args:
+        t: Seconds, (windows, n).
+        values: (windows, n, 4).
+    """
+    found = np.zeros((3, len(t), values.shape[-1]))
+    for chunk in derive_chunks(t, values):
+        found[0, chunk.part] = mean_planes(chunk.values).T
+        found[1, chunk.part] = mean_planes(chunk.first).T
+        found[2, chunk.part] = mean_planes(chunk.second).T
+        for i in chunk.paused:
+            rows = derivatives(Window(t=t[i], values=values[i]))
+            found[1, i], found[2, i] = rows.mean_first, rows.mean_second
+    return Means(values=found[0], first=found[1], second=found[2])
+
+
+def mean_planes(planes: Floats) -> Floats:
+    """As ``mean_rows``, for windows on the last axis: (4, rows, windows) → (4, windows)."""
+    total: Floats = np.zeros((planes.shape[0], planes.shape[2]))
+    for i in range(planes.shape[1]):
+        total += planes[:, i]
+    total /= max(1, planes.shape[1])
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some windows of equal length with the window on the last axis, and their derivatives.
+
+    Attributes:
+        part: Which windows they are.
+        values: (4, n, windows).
+        first: (4, n - 1, windows).
+        second: (4, n - 2, windows).
+        paused: Numbers of the windows with equal times among all windows. Their derivatives here
+            are not to be used; ``derivatives`` makes them.
+    """
+
+    part: slice
+    values: Floats
+    first: Floats
+    second: Floats
+    paused: list[int]
+
+
+def derive_chunks(t: Floats, values: Floats) -> Iterator[Chunk]:
+    """Derives windows of equal length part by part.
+
+    With the window on the last axis every step runs over contiguous memory, and sums over states
+    are made in the order of the states, whatever the number of windows. All parts share the same
+    memory: what is kept of a part must be copied before the next. Fresh arrays for each would cost
+    more than the arithmetic.
+    """
+    count, n = t.shape
+    size = min(count, _CHUNK)
+    # One block each, cut to the width of the last part below, so that rows stay contiguous.
+    room = [np.empty(rows * size) for rows in (n, max(0, n - 1), 4 * n, 4 * n, 4 * n)]
+    for start in range(0, count, _CHUNK):
+        part = slice(start, min(start + _CHUNK, count))
+        width = part.stop - start
+        times = _cut(room[0], n, width)
+        times[:] = t[part].T
+        step = _cut(room[1], max(0, n - 1), width)
+        np.subtract(times[1:], times[:-1], out=step)
+        still = step == 0
+        paused = np.flatnonzero(still.any(axis=0))
+        if len(paused):
+            step[still] = 1.0
+        planes = _cut(room[2], 4, n, width)
+        planes[:] = values[part].transpose(2, 1, 0)
+        first = _divide(planes, step, _cut(room[3], 4, max(0, n - 1), width))
+        second = _divide(first, step[1:], _cut(room[4], 4, max(0, n - 2), width))
+        yield Chunk(part, planes, first, second, (start + paused).tolist())
+
+
+def _cut(room: Floats, *form: int) -> Floats:
+    size = 1
+    for length in form:
+        size *= length
+    return room[:size].reshape(form)
+
+
+def _divide(rows: Floats, step: Floats, out: Floats) -> Floats:
+    np.subtract(rows[:, 1:], rows[:, :-1], out=out)
+    np.divide(out, step, out=out)
+    return out

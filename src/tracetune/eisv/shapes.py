@@ -9,16 +9,16 @@ entropy spike needs no recovery, only a maximum inside the window; and any jitte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from tracetune.eisv.derivatives import derivatives
+from tracetune.eisv.derivatives import Chunk, derivatives, derive_chunks, mean_planes
 from tracetune.eisv.states import (
     VOID_SCALE,
     Floats,
     Window,
+    check_form,
     check_window,
     check_windows,
 )
@@ -36,7 +36,6 @@ STILL = 1e-9
 
 Codes = npt.NDArray[np.int8]
 _NAMES = np.array(SHAPES)
-_CHUNK = 4096
 _ENERGY, _ENTROPY, _VOID = 0, 2, 3
 
 
@@ -48,7 +47,7 @@ def classify(window: Window) -> str:
     """
     check_window(window)
     drift = None if window.drift is None else window.drift[None]
-    return SHAPES[int(_codes_of(window.t[None], window.values[None], drift)[0])]
+    return SHAPES[int(classify_codes(window.t[None], window.values[None], drift)[0])]
 
 
 def classify_many(t: Floats, values: Floats, drift: Floats | None = None) -> npt.NDArray[np.str_]:
@@ -79,49 +78,38 @@ def classify_codes(t: Floats, values: Floats, drift: Floats | None = None) -> Co
             remedy="give t (windows, n) with n of at least 2",
         )
     codes = np.empty(len(t), dtype=np.int8)
-    for part in _chunks(len(t)):
+    check_form(t, values, drift)
+    for chunk in derive_chunks(t, values):
+        part = chunk.part
         some = None if drift is None else drift[part]
         check_windows(t[part], values[part], some, first=part.start)
-        codes[part] = _codes_of(t[part], values[part], some)
+        codes[part] = _codes_of(chunk, t, values, some)
     return codes
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    """Slices of a size that stays in the cache of a processor."""
-    for start in range(0, count, _CHUNK):
-        yield slice(start, min(start + _CHUNK, count))
+def _codes_of(chunk: Chunk, t: Floats, values: Floats, drift: Floats | None) -> Codes:
+    mean = mean_planes(chunk.first)
+    converging = _converging(chunk.first, chunk.second)
+    for i in chunk.paused:
+        place = i - chunk.part.start
+        mean[:, place], converging[place] = _paused(Window(t=t[i], values=values[i]))
+    return _rules(chunk.values, None if drift is None else drift.max(axis=1), mean, converging)
 
 
-def _codes_of(t: Floats, values: Floats, drift: Floats | None) -> Codes:
-    # Windows on the last axis: every step below runs over contiguous memory, and sums over states
-    # are made in the order of the states, whatever the number of windows.
-    planes = np.ascontiguousarray(values.transpose(2, 1, 0))
-    times = np.ascontiguousarray(t.T)
-    step = times[1:] - times[:-1]
-    paused = (step == 0).any(axis=0)
-    step[step == 0] = 1.0  # those windows are done again below
-    first = (planes[:, 1:] - planes[:, :-1]) / step
-    mean = first[:, 0].copy()
-    for i in range(1, len(step)):
-        mean += first[:, i]
-    mean /= len(step)
-    converging = _converging(first, step)
-    for i in np.flatnonzero(paused).tolist():
-        mean[:, i], converging[i] = _paused(Window(t=t[i], values=values[i]))
-    return _rules(planes, None if drift is None else drift.max(axis=1), mean, converging)
-
-
-def _converging(first: Floats, step: Floats) -> npt.NDArray[np.bool_]:
+def _converging(first: Floats, second: Floats) -> npt.NDArray[np.bool_]:
     """Whether each window moves, and slowly: rule 8."""
-    if len(step) < 2:
-        return np.zeros(first.shape[-1], dtype=bool)
-    largest = np.abs(first).max(axis=(0, 1))
-    slow: npt.NDArray[np.bool_] = (largest > STILL) & (largest < RATE)
-    some = np.flatnonzero(slow)
-    of_some = first if len(some) == len(slow) else first[:, :, some]
-    second = (of_some[:, 1:] - of_some[:, :-1]) / step[1:, some]
-    slow[some] = np.abs(second).max(axis=(0, 1)) < RATE
+    width = first.shape[-1]
+    if not second.size:
+        return np.zeros(width, dtype=bool)
+    fast, bent = (_largest(rows.reshape(-1, width)) for rows in (first, second))
+    slow: npt.NDArray[np.bool_] = (fast > STILL) & (fast < RATE) & (bent < RATE)
     return slow
+
+
+def _largest(rows: Floats) -> Floats:
+    """The largest absolute number of each column, without an array of absolute numbers."""
+    found: Floats = np.maximum(rows.max(axis=0), -rows.min(axis=0))
+    return found
 
 
 def _paused(window: Window) -> tuple[Floats, bool]:
@@ -149,12 +137,13 @@ def _rules(
     """
     energy, entropy = planes[_ENERGY], planes[_ENTROPY]
     wide = energy.max(axis=0) - energy.min(axis=0) >= RANGE
-    peak = entropy.argmax(axis=0)
-    inside = (peak > 0) & (peak < len(entropy) - 1)
+    top = entropy.max(axis=0)
+    # The first maximum is inside: not at the start, and reached before the end.
+    inside = (entropy[0] < top) & (entropy[1:-1] == top).any(axis=0)
     rules = {
         "basin_transition_down": wide & (mean[_ENERGY] < 0) & (energy[0] > energy[-1]),
         "basin_transition_up": wide & (mean[_ENERGY] > 0) & (energy[-1] > energy[0]),
-        "entropy_spike_recovery": inside & (entropy.max(axis=0) - entropy.min(axis=0) >= RANGE),
+        "entropy_spike_recovery": inside & (top - entropy.min(axis=0) >= RANGE),
         "drift_dissonance": np.zeros(len(inside), dtype=bool)
         if drift is None
         else drift > DRIFT_LIMIT,

@@ -116,18 +116,7 @@ def check_windows(
     Raises:
         DataError: As ``check_window``, for the first fault found.
     """
-    if t.ndim != 2 or values.shape != (*t.shape, len(DIMENSIONS)):
-        raise DataError(
-            f"the arrays of the windows do not fit each other: {t.shape}, {values.shape}",
-            where=where,
-            remedy="give t (windows, n) and values (windows, n, 4)",
-        )
-    if drift is not None and drift.shape != t.shape:
-        raise DataError(
-            f"ethical_drift has the form {drift.shape}, the times have {t.shape}",
-            where=where,
-            remedy="give one drift for each state",
-        )
+    check_form(t, values, drift, where=where)
     _refuse(~np.isfinite(t), t, "t", "is not a finite number", where, first)
     if t.size:
         # One pass for the usual case; NaN makes both comparisons false.
@@ -143,6 +132,28 @@ def check_windows(
             _refuse(padded, t, "t", "is before the time of the state in front of it", where, first)
     if drift is not None:
         _refuse(~np.isfinite(drift), drift, DRIFT, "is not a finite number", where, first)
+
+
+def check_form(
+    t: Floats, values: Floats, drift: Floats | None = None, *, where: str = "windows"
+) -> None:
+    """Refuses arrays that are not windows of equal length.
+
+    Raises:
+        DataError: The forms are not (windows, n), (windows, n, 4) and (windows, n).
+    """
+    if t.ndim != 2 or values.shape != (*t.shape, len(DIMENSIONS)):
+        raise DataError(
+            f"the arrays of the windows do not fit each other: {t.shape}, {values.shape}",
+            where=where,
+            remedy="give t (windows, n) and values (windows, n, 4)",
+        )
+    if drift is not None and drift.shape != t.shape:
+        raise DataError(
+            f"ethical_drift has the form {drift.shape}, the times have {t.shape}",
+            where=where,
+            remedy="give one drift for each state",
+        )
 
 
 def _refuse(
