@@ -22,9 +22,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tracetune.eisv.derivatives import means_many
 from tracetune.eisv.expression import label_many
-from tracetune.eisv.shapes import classify_codes
+from tracetune.eisv.shapes import survey
 from tracetune.eisv.synthetic import generate, seed_of
 from tracetune.eisv.vocabulary import (
     AFFINITY,
@@ -175,14 +174,11 @@ def main() -> int:
     loop_s = 0.0
     for block, (t, values, drift) in enumerate(windows(arguments.windows)):
         started = time.perf_counter()
-        means_many(t, values)
-        derived = time.perf_counter()
-        codes = classify_codes(t, values, drift)
+        codes = survey(t, values, drift).codes
         classified = time.perf_counter()
         labels = label_many(codes, SEED + block)
         labelled = time.perf_counter()
-        steps["derive_s"] += derived - started
-        steps["classify_s"] += classified - derived
+        steps["derive_and_classify_s"] += classified - started
         steps["label_s"] += labelled - classified
         counts.update(np.array(SHAPES)[codes].tolist())
         if block == 0:

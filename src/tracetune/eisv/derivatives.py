@@ -121,6 +121,15 @@ class Means:
         """All twelve side by side: (windows, 12)."""
         return np.hstack([self.values, self.first, self.second])
 
+    def fill(self, chunk: Chunk, t: Floats, values: Floats) -> None:
+        """Writes the rows of some of the windows, of which ``t`` and ``values`` are all."""
+        self.values[chunk.part] = mean_planes(chunk.values).T
+        self.first[chunk.part] = mean_planes(chunk.first).T
+        self.second[chunk.part] = mean_planes(chunk.second).T
+        for i in chunk.paused:
+            rows = derivatives(Window(t=t[i], values=values[i]))
+            self.first[i], self.second[i] = rows.mean_first, rows.mean_second
+
 
 def means_many(t: Floats, values: Floats) -> Means:
     """The means of windows of equal length, bit for bit those of each window alone.
@@ -131,22 +140,17 @@ def means_many(t: Floats, values: Floats) -> Means:
         t: Seconds, (windows, n).
         values: (windows, n, 4).
     """
-    found = np.zeros((3, len(t), values.shape[-1]))
+    found = Means(*np.empty((3, len(t), values.shape[-1])))
     for chunk in derive_chunks(t, values):
-        found[0, chunk.part] = mean_planes(chunk.values).T
-        found[1, chunk.part] = mean_planes(chunk.first).T
-        found[2, chunk.part] = mean_planes(chunk.second).T
-        for i in chunk.paused:
-            rows = derivatives(Window(t=t[i], values=values[i]))
-            found[1, i], found[2, i] = rows.mean_first, rows.mean_second
-    return Means(values=found[0], first=found[1], second=found[2])
+        found.fill(chunk, t, values)
+    return found
 
 
 def mean_planes(planes: Floats) -> Floats:
     """As ``mean_rows``, for windows on the last axis: (4, rows, windows) → (4, windows)."""
-    total: Floats = np.zeros((planes.shape[0], planes.shape[2]))
-    for i in range(planes.shape[1]):
-        total += planes[:, i]
+    if planes.shape[-1] == 1:  # a reduction over the last axis in memory would add in pairs
+        return mean_rows(planes.transpose(2, 1, 0)).T
+    total: Floats = np.add.reduce(planes, axis=1)
     total /= max(1, planes.shape[1])
     return total
 

@@ -9,12 +9,14 @@ entropy spike needs no recovery, only a maximum inside the window; and any jitte
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tracetune.eisv.derivatives import Chunk, derivatives, derive_chunks, mean_planes
+from tracetune.eisv.derivatives import Chunk, Means, derivatives, derive_chunks, mean_planes
 from tracetune.eisv.states import (
+    DIMENSIONS,
     VOID_SCALE,
     Floats,
     Window,
@@ -69,20 +71,50 @@ def classify_many(t: Floats, values: Floats, drift: Floats | None = None) -> npt
 
 def classify_codes(t: Floats, values: Floats, drift: Floats | None = None) -> Codes:
     """As ``classify_many``, with each shape as its index in ``SHAPES``: a byte a window."""
+    return _scan(t, values, drift, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What one pass over windows gives.
+
+    Attributes:
+        codes: The shape of each window as its index in ``SHAPES``.
+        means: Mean states and mean derivatives of each window.
+    """
+
+    codes: Codes
+    means: Means
+
+    @property
+    def shapes(self) -> npt.NDArray[np.str_]:
+        """The names of the shapes."""
+        return _NAMES[self.codes]
+
+
+def survey(t: Floats, values: Floats, drift: Floats | None = None) -> Survey:
+    """``classify_codes`` and ``derivatives.means_many`` in one pass, with the same results."""
+    means = Means(*np.empty((3, len(t), len(DIMENSIONS))))
+    return Survey(codes=_scan(t, values, drift, means), means=means)
+
+
+def _scan(t: Floats, values: Floats, drift: Floats | None, means: Means | None) -> Codes:
     t, values = np.asarray(t, dtype=np.float64), np.asarray(values, dtype=np.float64)
     drift = None if drift is None else np.asarray(drift, dtype=np.float64)
-    if t.ndim != 2 or t.shape[1] < 2:
+    check_form(t, values, drift)
+    if t.shape[1] < 2:
         raise DataError(
             f"windows need at least two states each; the times have the form {t.shape}",
             where="windows",
             remedy="give t (windows, n) with n of at least 2",
         )
     codes = np.empty(len(t), dtype=np.int8)
-    check_form(t, values, drift)
     for chunk in derive_chunks(t, values):
         part = chunk.part
         some = None if drift is None else drift[part]
         check_windows(t[part], values[part], some, first=part.start)
+        if means is not None:
+            means.fill(chunk, t, values)
         codes[part] = _codes_of(chunk, t, values, some)
     return codes
 

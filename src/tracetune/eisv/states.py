@@ -119,7 +119,7 @@ def check_windows(
     check_form(t, values, drift, where=where)
     _refuse(~np.isfinite(t), t, "t", "is not a finite number", where, first)
     if t.size:
-        # One pass for the usual case; NaN makes both comparisons false.
+        # Two passes for the usual case; NaN makes both comparisons false.
         if not (values.min() >= 0 and values.max() <= 1):
             for column, name in enumerate(DIMENSIONS):
                 found = values[:, :, column]
