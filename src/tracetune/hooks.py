@@ -14,6 +14,7 @@ from kedro.framework.hooks import hook_impl
 
 from tracetune.errors import ConfigurationError
 from tracetune.runs import RunLock, code_commit, installed_versions, utc_now, write_run_manifest
+from tracetune.training import tracking
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -69,6 +70,8 @@ class ProjectHooks:
     ) -> None:
         """Takes the lock of tenant and name."""
         root, parameters = self._data_root(), self._context.params
+        if "params:report_to" in pipeline.inputs():  # before anything is paid or trained
+            tracking.check(tracking.tools_of(parameters["report_to"]))
         self._lock = RunLock(root / "locks" / parameters["tenant"] / f"{parameters['name']}.lock")
         self._lock.acquire()
         self._done, self._total = 0, len(pipeline.nodes)

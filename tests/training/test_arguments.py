@@ -17,7 +17,7 @@ pytestmark = pytest.mark.training
         ({"learnin_rate": 1e-4}, "closest names: learning_rate"),
         ({"warmup_ratio": 0.1}, "no argument 'warmup_ratio'"),
         ({"output_dir": "x"}, "the project decides where files go"),
-        ({"report_to": "wandb"}, "nothing is sent anywhere"),
+        ({"report_to": "wandb"}, "set report_to at the top level"),
         ({"hub_token": "x"}, "nothing is published"),
         ({"trust_remote_code": True}, "never run"),
         ({"learning_rate": "fast"}, "not what TRL takes"),

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from tracetune.training.job import TrainingJob
+from tracetune.training.tracking import NOWHERE, Tracking
 
 
 class JobHandle(BaseModel):
@@ -47,7 +48,9 @@ class Backend(Protocol):
 
     name: ClassVar[str]
 
-    def launch(self, job: TrainingJob, out: Path, work: Path) -> JobHandle:
+    def launch(
+        self, job: TrainingJob, out: Path, work: Path, tracking: Tracking = NOWHERE
+    ) -> JobHandle:
         """Starts ``job``, or goes on with it; ``work`` keeps its checkpoints."""
         ...
 

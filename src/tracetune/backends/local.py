@@ -9,6 +9,7 @@ from tracetune.backends.base import JobHandle, JobState
 from tracetune.errors import DataError
 from tracetune.files import read_json
 from tracetune.training.job import TrainingJob, job_hash
+from tracetune.training.tracking import NOWHERE, Tracking
 
 
 class LocalBackend:
@@ -16,11 +17,13 @@ class LocalBackend:
 
     name: ClassVar[str] = "local"
 
-    def launch(self, job: TrainingJob, out: Path, work: Path) -> JobHandle:
+    def launch(
+        self, job: TrainingJob, out: Path, work: Path, tracking: Tracking = NOWHERE
+    ) -> JobHandle:
         """Trains here and now; a killed run is continued by launching the same job again."""
         from tracetune.training.run import run
 
-        run(job, out, work)
+        run(job, out, work, tracking=tracking)
         digest = job_hash(job)
         return JobHandle(backend=self.name, job_hash=digest, id=digest[:12], out=str(out))
 

@@ -200,15 +200,9 @@ def encoder_stage(pipeline: str) -> Pipeline:
                 name="plan",
                 tags="training",
             ),
-            Node(
-                training_stage.train,
-                inputs=["plan", "work", "params:backend"],
-                outputs="adapter",
-                name="train",
-                tags=["training", "gpu"],
-            ),
+            training_stage.train_node(f"{pipeline}.encoder"),
         ],
         namespace=f"{pipeline}.encoder",
-        inputs=shared(pipeline, "splits", "triplets", "base", "decision"),
-        parameters={"embedding", "seed", "backend"},
+        inputs=shared(pipeline, "splits", "triplets", "base", "decision", "logs"),
+        parameters={"embedding", "seed", *training_stage.TRAIN_PARAMETERS},
     )

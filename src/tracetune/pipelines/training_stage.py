@@ -7,6 +7,7 @@ stage that does not train hands on a folder that holds only a status; nothing is
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -233,20 +234,67 @@ def _plan(
     }
 
 
-def train(plan: Document, work: Path, backend: str) -> Path:
-    """Trains the planned job, or hands on why it is not trained. Returns the model folder."""
+def train(
+    plan: Document,
+    work: Path,
+    logs: Path,
+    backend: str,
+    report_to: str | list[str] | None,
+    tenant: str,
+    name: str,
+    *,
+    stage: str,
+) -> Path:
+    """Trains the planned job, or hands on why it is not trained.
+
+    Args:
+        plan: The job, or why there is none.
+        work: Folder for its rows, checkpoints and result.
+        logs: Folder for experiment logs.
+        backend: Where it runs.
+        report_to: Which experiment logs are written; no part of the job.
+        tenant: Whose data it is.
+        name: What is trained.
+        stage: ``<pipeline>.<stage>``.
+
+    Returns:
+        The model folder.
+    """
     import time
 
     from tracetune import backends
     from tracetune.training.job import TrainingJob
+    from tracetune.training.tracking import Tracking, check, tools_of
 
-    chosen = backends.get(backend)
+    chosen, tools = backends.get(backend), tools_of(report_to)
+    check(tools)
     if not plan["train"]:
         return write_skipped(work / "skipped", plan["reason"], plan["status"])
-    handle = chosen.launch(TrainingJob.model_validate(plan["job"]), work / "model", work / "jobs")
+    tracking = Tracking(tools, f"{tenant}/{name}/{stage}", logs)
+    job = TrainingJob.model_validate(plan["job"])
+    handle = chosen.launch(job, work / "model", work / "jobs", tracking)
     while chosen.poll(handle).state == "running":
         time.sleep(POLL_SECONDS)
     return chosen.fetch(handle)
+
+
+TRAIN_PARAMETERS = ("backend", "report_to", "tenant", "name")
+"""Parameters of :func:`train_node`."""
+
+
+def train_node(stage: str) -> Node:
+    """``plan`` and ``work`` → ``adapter``.
+
+    Args:
+        stage: ``<pipeline>.<stage>``, by which experiment logs call the run.
+    """
+    return Node(
+        update_wrapper(partial(train, stage=stage), train),
+        inputs=["plan", "work", "logs", *(f"params:{given}" for given in TRAIN_PARAMETERS)],
+        outputs="adapter",
+        name="train",
+        tags=["training", "gpu"],
+    )
 
 
 def sft_stage(pipeline: str, parameters: str = "sft") -> Pipeline:
@@ -336,21 +384,15 @@ def _stage(
             name="plan",
             tags="training",
         ),
-        Node(
-            train,
-            inputs=["plan", "work", "params:backend"],
-            outputs="adapter",
-            name="train",
-            tags=["training", "gpu"],
-        ),
+        train_node(f"{pipeline}.{stage}"),
     ]
     return Pipeline(
         nodes,
         namespace=f"{pipeline}.{stage}",
         inputs={
-            **shared(pipeline, "splits", rows, "base", "decision"),
+            **shared(pipeline, "splits", rows, "base", "decision", "logs"),
             **{name: f"{pipeline}.{given}" for name, given in (documents or {}).items()},
             **start,
         },
-        parameters={parameters, "preflight", "seed", "backend"},
+        parameters={parameters, "preflight", "seed", *TRAIN_PARAMETERS},
     )

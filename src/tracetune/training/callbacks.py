@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tracetune.training import checkpoints
 from tracetune.training.checkpoints import Place
+from tracetune.training.model_folder import history
 
 
 class EarlyStopping(EarlyStoppingCallback):
@@ -48,6 +49,19 @@ class Continuation(TrainerCallback):
         seen = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
         if seen:
             self.trainer._total_train_tokens = seen[-1]
+
+
+class Tracked(TrainerCallback):
+    """Hands each log line on to the experiment logs, as it will stand in ``history.json``."""
+
+    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        """Remembers who takes the entries."""
+        self.write = write
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Runs after the line was added to the trainer's own log."""
+        for entry in history(state.log_history[-1:]):
+            self.write(entry)
 
 
 class Progress(TrainerCallback):

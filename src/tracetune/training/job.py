@@ -39,6 +39,7 @@ __all__ = [
     "StageOptions",
     "TrainingJob",
     "build_job",
+    "job_document",
     "job_hash",
     "read_rows",
     "write_dataset",
@@ -135,12 +136,17 @@ class TrainingJob(_Document):
 
 def job_hash(job: TrainingJob) -> str:
     """SHA-256 over what decides the result; places on this machine are left out."""
+    return sha256_json(job_document(job))
+
+
+def job_document(job: TrainingJob) -> dict[str, Any]:
+    """What decides the result of a job, as JSON values, without places on this machine."""
     document = job.model_dump(mode="json")
     document["base"] = job.base.identity()
     del document["dataset"]["path"]
     if document["start_from"]:
         del document["start_from"]["path"]
-    return sha256_json(document)
+    return document
 
 
 def build_job(

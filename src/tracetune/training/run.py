@@ -11,19 +11,28 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tracetune.errors import ConfigurationError
-from tracetune.files import atomic_folder
+from tracetune.files import atomic_folder, read_json
 from tracetune.runs import installed_versions
 from tracetune.training import base as base_model
 from tracetune.training import checkpoints, quiet
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
+from tracetune.training.tracking import NOWHERE, Tracking, logs, make_up
 
 
-def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool = False) -> Path:
+def run(
+    job: TrainingJob,
+    out: Path,
+    work: Path | None = None,
+    *,
+    resume: bool = False,
+    tracking: Tracking = NOWHERE,
+) -> Path:
     """Trains a job, or goes on with it, and writes the model folder.
 
     Args:
@@ -31,13 +40,15 @@ def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool =
         out: The model folder; replaced as a whole when training is done.
         work: Folder for checkpoints, kept between runs; beside ``out`` if None.
         resume: Refuse to start from the beginning.
+        tracking: Experiment logs that are written too; they change nothing in the result.
 
     Returns:
         ``out``: adapter, tokenizer, ``manifest.json``, ``history.json``, ``timing.json`` and
         ``status.json``.
 
     Raises:
-        ConfigurationError: The job does not fit the model or the installed libraries.
+        ConfigurationError: The job does not fit the model or the installed libraries, or a log
+            cannot be written.
         DataError: Base model, rows or starting adapter have changed since the job was made.
         GateError: A row is too long, or an invariant of step 0 does not hold.
         ResumeError: ``resume`` was asked for and there is nothing of this job to continue.
@@ -48,7 +59,10 @@ def run(job: TrainingJob, out: Path, work: Path | None = None, *, resume: bool =
         from tracetune.training.seeds import deterministic
 
         with quiet.offline(), quiet.quiet(), deterministic(job.seed, job.limits.threads):
-            _train(job, place)
+            _train(job, place, tracking)
+    else:
+        history = read_json(place.result / "history.json")
+        make_up(job, place.digest, tracking, history)
     place.clear()
     with atomic_folder(out) as temporary:
         shutil.copytree(place.result, temporary, dirs_exist_ok=True)
@@ -71,13 +85,14 @@ def _check_versions(job: TrainingJob) -> None:
         )
 
 
-def _train(job: TrainingJob, place: Place) -> None:
+def _train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
     """Brings the job to its last step and writes ``place.result``."""
     from tracetune.training import dpo, embedding, kto, model_folder, sft, trainers
 
+    loop = partial(_loop, tracking=tracking)
     if job.method == "embedding":
         with _no_caches():
-            embedding.train(job, place, _loop)
+            embedding.train(job, place, loop)
         return
     started = time.perf_counter()
     base_model.verify(job.base)
@@ -98,7 +113,7 @@ def _train(job: TrainingJob, place: Place) -> None:
             "invariants": stage.invariants(trainer),
             "parameters": _parameters(trainer),
         }
-        seconds, resumed = _loop(trainer, job, place, rows.early_stopping, steps)
+        seconds, resumed = loop(trainer, job, place, rows.early_stopping, steps)
     timing = {
         "train_seconds": round(seconds, 3),
         "total_seconds": round(time.perf_counter() - started, 3),
@@ -110,17 +125,25 @@ def _train(job: TrainingJob, place: Place) -> None:
 
 
 def _loop(
-    trainer: Any, job: TrainingJob, place: Place, early_stopping: bool, steps: int
+    trainer: Any,
+    job: TrainingJob,
+    place: Place,
+    early_stopping: bool,
+    steps: int,
+    *,
+    tracking: Tracking,
 ) -> tuple[float, int]:
     """The training loop, from the last complete checkpoint; its seconds and starting step."""
     from transformers.trainer_callback import PrinterCallback
 
-    from tracetune.training import callbacks
+    from tracetune.training import callbacks, model_folder
     from tracetune.training.progress import bar
 
     checkpoint = place.last_complete()
     state = checkpoints.state_of(checkpoint) if checkpoint else None
+    past = model_folder.history(state["log_history"]) if state else []
     if state and checkpoints.is_last(state, job.early_stopping_patience):
+        make_up(job, place.digest, tracking, past)
         return 0.0, int(state["global_step"])
     done = int(state["global_step"]) if state else 0
     trainer.remove_callback(PrinterCallback)
@@ -129,7 +152,11 @@ def _loop(
     if early_stopping:
         trainer.add_callback(callbacks.EarlyStopping(job.early_stopping_patience))
     started = time.perf_counter()
-    with bar(f"training {job.method}", steps, done) as advance:
+    with (
+        logs(job, place.digest, tracking, past) as write,
+        bar(f"training {job.method}", steps, done) as advance,
+    ):
+        trainer.add_callback(callbacks.Tracked(write))
         trainer.add_callback(callbacks.Progress(advance, done))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return time.perf_counter() - started, done
