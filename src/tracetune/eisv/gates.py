@@ -24,8 +24,10 @@ from tracetune.records import Record
 
 COHERENCE_BAR, VALID_BAR = 0.933, 0.90
 DECIDING_VARIANT, DECIDING_TEMPERATURE = "no_shape_no_duration", 1.0
-MARGIN = 0.05
-"""A difference of coherence that the honest gate overlooks."""
+MARGIN = 0.10
+"""How far below the bar coherence may lie; at temperature 1 the shape is worth about 0.25."""
+SHARPER = 0.05
+"""Answers that are sharper than the labels by more than this are held against one token."""
 
 _ROUNDING = 1e-3
 
@@ -189,7 +191,7 @@ class HonestTrial(Record):
             lies above 0.05, so that the rules are no fair comparison.
         difference: Coherence less the bar, row by row.
         recognised: The interval of ``gain`` lies above 0.
-        not_worse: The interval of ``difference`` lies above -0.05.
+        not_worse: The interval of ``difference`` lies above -0.10.
     """
 
     model: str
@@ -219,6 +221,9 @@ def honest_trial(
 ) -> HonestTrial:
     """Compares answers with the true shape and with a classifier on the same numbers.
 
+    A single answer per window is mostly luck at temperature 1. Several answers to each window, with
+    the group of the window, narrow the intervals.
+
     Args:
         rows: Answers of one model to one variant at one temperature, at least one.
         predicted: The shape that the classifier says, per row.
@@ -244,7 +249,7 @@ def honest_trial(
         return found
 
     sharpness = sure(table.max(axis=1) - expected_fit(shapes, temperature=temperature))
-    bar = "one_token" if sharpness.low is None or sharpness.low > MARGIN else "rules"
+    bar = "one_token" if sharpness.low is None or sharpness.low > SHARPER else "rules"
     difference = sure(own - (single if bar == "one_token" else rules))
     gain = sure(own - anyones)
     return HonestTrial(
@@ -282,13 +287,13 @@ def honest_gate(trials: Sequence[HonestTrial]) -> HonestVerdict:
 
     Decided by the variant without shape and duration at temperature 1, where decoding adds nothing:
     answers must fit their own shape better than the shapes of other rows, and no worse (by more
-    than 0.05) than a classifier on the same numbers. Other trials are shown and decide nothing.
+    than 0.10) than a classifier on the same numbers. Other trials are shown and decide nothing.
 
-    Args:
-        trials: Of one model.
+        Args:
+            trials: Of one model.
 
-    Raises:
-        DataError: Trials of several models.
+        Raises:
+            DataError: Trials of several models.
     """
     models = sorted({trial.model for trial in trials})
     if len(models) > 1:
@@ -334,9 +339,16 @@ def _reasons(trial: HonestTrial) -> list[str]:
         )
     if not trial.not_worse:
         how = "one affine token" if trial.bar == "one_token" else "the expression rules"
+        clearly = trial.difference.high is not None and trial.difference.high < 0
         found.append(
-            f"answers are worse than a classifier on the same numbers with {how}: difference "
-            f"{_shown(trial.difference)}, and its lower end must lie above -{MARGIN}"
+            f"answers {'are' if clearly else 'may be'} worse than a classifier on the same numbers "
+            f"with {how}: difference {_shown(trial.difference)}, its lower end must lie above "
+            f"-{MARGIN:.2f}"
+            + (
+                ""
+                if clearly
+                else f"; n = {trial.n} is too few to tell, draw more answers per window"
+            )
         )
     return found
 

@@ -17,6 +17,7 @@ from tracetune.eisv.answer import EISV_LABEL, LUMEN_LABEL, PATTERN_LABEL
 from tracetune.eisv.derivatives import derivatives
 from tracetune.eisv.states import DIMENSIONS, Floats, Window
 from tracetune.eisv.vocabulary import shape_index
+from tracetune.errors import DataError
 from tracetune.records import Message
 
 Variant = Literal["full", "no_shape", "no_shape_no_duration"]
@@ -81,9 +82,13 @@ def user_text(window: Window, shape: str, variant: Variant) -> str:
         variant: What is shown.
 
     Raises:
-        DataError: There is no such shape.
+        DataError: There is no such shape or variant.
     """
     shape_index(shape)
+    if variant not in VARIANTS:
+        raise DataError(
+            f"there is no variant {variant!r}", remedy=f"use one of {', '.join(VARIANTS)}"
+        )
     found = summarize(window)
     length = f"window: {found.n_states} states"
     if variant != "no_shape_no_duration":
