@@ -289,11 +289,11 @@ def honest_gate(trials: Sequence[HonestTrial]) -> HonestVerdict:
     answers must fit their own shape better than the shapes of other rows, and no worse (by more
     than 0.10) than a classifier on the same numbers. Other trials are shown and decide nothing.
 
-        Args:
-            trials: Of one model.
+    Args:
+        trials: Of one model.
 
-        Raises:
-            DataError: Trials of several models.
+    Raises:
+        DataError: Trials of several models.
     """
     models = sorted({trial.model for trial in trials})
     if len(models) > 1:
