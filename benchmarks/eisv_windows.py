@@ -193,6 +193,7 @@ def main() -> int:
 
     total = sum(steps.values())
     scaled = loop_s * arguments.windows / looped
+    faster = round(scaled / total, 1)
     same = ours == by_hand
     result = {
         "windows": arguments.windows,
@@ -200,13 +201,13 @@ def main() -> int:
         "steps": {name: round(seconds, 2) for name, seconds in steps.items()},
         "loop_seconds": round(scaled, 1),
         "loop_measured_on": looped,
-        "times_faster": round(scaled / total, 1),
+        "times_faster": faster,
         "same_labels": same,
         "shapes": dict(counts.most_common()),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     print(json.dumps(result, indent=2))
-    return 0 if same and scaled / total >= AT_LEAST else 1
+    return 0 if same and faster >= AT_LEAST else 1
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from benchmarks.eisv_windows import classify_by_hand, derive_by_hand, loop, windows
@@ -9,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.project import ROOT
 from tracetune.eisv.derivatives import means_many
 from tracetune.eisv.expression import label_many
 from tracetune.eisv.shapes import (
@@ -146,6 +151,20 @@ def test_thousands_of_windows_get_the_labels_of_a_plain_loop():
     assert set(shapes) == set(SHAPES)
     assert (classify_codes(t, values, drift) == surveyed.codes).all()
     assert np.array_equal(means_many(t, values).table(), surveyed.means.table())
+
+
+def test_the_benchmark_compares_labels():
+    script = ROOT / "benchmarks" / "eisv_windows.py"
+    done = subprocess.run(
+        [sys.executable, script, "--windows", "3000", "--loop", "500"],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["same_labels"] is True
+    assert sum(found["shapes"].values()) == found["windows"] == 3000
+    # Speed is measured by hand, on a quiet machine; the exit status follows the printed figure.
+    assert done.returncode == (0 if found["times_faster"] >= 30 else 1)
 
 
 def test_no_windows_have_no_shapes():

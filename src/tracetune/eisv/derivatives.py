@@ -10,7 +10,9 @@ import numpy as np
 from tracetune.eisv.states import Floats, Window
 from tracetune.errors import DataError
 
-_CHUNK = 1024  # windows that stay in the cache of a processor
+# As many windows as stay in the cache of a processor: at most this many, with this many states.
+_CHUNK = 1024
+_CHUNK_STATES = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,11 +186,12 @@ def derive_chunks(t: Floats, values: Floats) -> Iterator[Chunk]:
     more than the arithmetic.
     """
     count, n = t.shape
-    size = min(count, _CHUNK)
+    most = max(1, min(_CHUNK, _CHUNK_STATES // max(1, n)))
+    size = min(count, most)
     # One block each, cut to the width of the last part below, so that rows stay contiguous.
     room = [np.empty(rows * size) for rows in (n, max(0, n - 1), 4 * n, 4 * n, 4 * n)]
-    for start in range(0, count, _CHUNK):
-        part = slice(start, min(start + _CHUNK, count))
+    for start in range(0, count, most):
+        part = slice(start, min(start + most, count))
         width = part.stop - start
         times = _cut(room[0], n, width)
         times[:] = t[part].T
