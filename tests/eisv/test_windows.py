@@ -16,7 +16,7 @@ from tracetune.eisv.options import WindowOptions
 from tracetune.eisv.recording import Recording
 from tracetune.eisv.shapes import classify
 from tracetune.eisv.vocabulary import PATTERNS, SHAPES
-from tracetune.eisv.windows import cut, trajectories_of, window_of
+from tracetune.eisv.windows import Cut, cut, trajectories_of, window_of
 from tracetune.records import (
     EisvExpression,
     EisvPattern,
@@ -47,6 +47,11 @@ def recording(times, ids=None, said=()) -> Recording:
     return Recording(ids=numbers, t=t, values=values, expressions=list(said), states_read=len(t))
 
 
+def windows_of(found: Cut) -> tuple[list[list[float]], list[list[int]]]:
+    """Times of each window, and ids of its first and last state."""
+    return found.t[found.places].tolist(), found.ids[found.places[:, [0, -1]]].tolist()
+
+
 def word(time: float | None) -> EisvExpression:
     return EisvExpression(
         tokens=[], pattern="SINGLE", pattern_source="inferred", lumen=["warm"], time=time
@@ -60,27 +65,32 @@ def test_the_contract_knows_the_names_of_the_package() -> None:
 
 def test_windows_by_size_and_stride() -> None:
     found = cut(recording(range(9)), FOUR_BY_TWO)
-    assert found.t.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
-    assert found.ids.tolist() == [[1, 4], [3, 6], [5, 8]]
+    assert windows_of(found) == (
+        [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]],
+        [[1, 4], [3, 6], [5, 8]],
+    )
     assert (found.unused, found.gaps, found.duplicates) == (1, 0, 0)
     assert (found.max_gap_s, found.median_interval_s) == (3.0, 1.0)
 
 
 def test_states_are_sorted_and_of_equal_times_the_last_written_stays() -> None:
     found = cut(recording([3, 1, 2, 1, 0]), FOUR_BY_TWO)
-    assert found.t.tolist() == [[0, 1, 2, 3]]
-    assert found.ids.tolist() == [[5, 1]]
-    assert found.values[0, :, 1].tolist() == [0.005, 0.004, 0.003, 0.001]
+    assert windows_of(found) == ([[0, 1, 2, 3]], [[5, 1]])
+    assert found.values[:, 1].tolist() == [0.005, 0.004, 0.003, 0.001]
     assert found.duplicates == 1
 
 
 def test_no_window_holds_a_gap_and_the_count_starts_anew_after_it() -> None:
     times = [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 17, 18]
     found = cut(recording(times), FOUR_BY_TWO)
-    assert found.t[:, 0].tolist() == [0, 10, 12]  # a step of three intervals is no gap
+    assert [t[0] for t in windows_of(found)[0]] == [
+        0,
+        10,
+        12,
+    ]  # a step of three intervals is no gap
     assert (found.gaps, found.unused) == (1, 1 + 1)
     closer = cut(recording(times), WindowOptions(size=4, stride=2, max_gap_s=2.9))
-    assert closer.t[:, 0].tolist() == [0, 10]
+    assert [t[0] for t in windows_of(closer)[0]] == [0, 10]
     assert (closer.gaps, closer.max_gap_s) == (2, 2.9)
 
 
@@ -156,13 +166,14 @@ def test_what_holds_of_all_windows(steps, size: int, stride: int, order) -> None
     order.shuffle(times)
     made, options = recording(times), WindowOptions(size=size, stride=stride)
     found = cut(made, options)
-    assert (np.diff(found.t, axis=1) > 0).all()
-    if len(found.t):
+    steps_in = np.diff(found.t[found.places], axis=1)
+    assert (steps_in > 0).all()
+    if len(found.places):
         assert found.max_gap_s is not None
-        assert (np.diff(found.t, axis=1) <= found.max_gap_s).all()
-    assert len(np.unique(found.t)) + found.unused + found.duplicates == len(times)
+        assert (steps_in <= found.max_gap_s).all()
+    assert len(np.unique(found.places)) + found.unused + found.duplicates == len(times)
     by_id = dict(zip(made.ids.tolist(), made.t.tolist(), strict=True))
-    for (first, last), t in zip(found.ids.tolist(), found.t, strict=True):
+    for t, (first, last) in zip(*windows_of(found), strict=True):
         assert (by_id[first], by_id[last]) == (t[0], t[-1])
 
 

@@ -21,7 +21,7 @@ from tracetune.eisv.recording import expression_of
 from tracetune.eisv.shapes import classify_many
 from tracetune.eisv.states import Window, check_window, window_from_states
 from tracetune.eisv.vocabulary import shape_index
-from tracetune.eisv.windows import GAP_IN_INTERVALS, measured_row, state_rows
+from tracetune.eisv.windows import longest_step, measured_row, state_rows
 from tracetune.errors import DataError
 from tracetune.records import (
     EisvExpression,
@@ -81,9 +81,7 @@ class PublishedTable:
         """
         items = list(self._items())
         median = _median_step(items)
-        longest = options.max_gap_s
-        if longest is None and median is not None:
-            longest = GAP_IN_INTERVALS * median
+        longest = longest_step(options, median)
         kept = [item for item in items if not _has_gap(item, longest)]
         shapes = _derive(kept)
         dropped: Counter[str] = Counter()
@@ -232,7 +230,7 @@ def _row(item: _Item, shape: str, tenant: str, dropped: Counter[str]) -> EisvTra
     expressions = _expressions(item, dropped)
     ids = {"table_row": str(item.number)}
     if item.origin == MEASURED:
-        return measured_row(item.window, shape, expressions, tenant=tenant, ids=ids)
+        return measured_row(state_rows(item.window), shape, expressions, tenant=tenant, ids=ids)
     return make_eisv_trajectory(
         states=state_rows(item.window),
         shape=cast(EisvShape, shape),

@@ -32,14 +32,14 @@ GAP_IN_INTERVALS = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Windows of equal length and what became of the states.
+    """Where windows lie in the sorted states, and what became of the states.
 
     Attributes:
-        ids: Ids of the first and the last state, (windows, 2).
-        t: Seconds, (windows, size), rising in each window.
-        values: E, I, S and V, (windows, size, 4).
+        ids: Id of each state that is left, (n,).
+        t: Its time in seconds, rising, (n,).
+        values: Its E, I, S and V, (n, 4).
+        places: Positions of the states of each window, (windows, size).
         duplicates: States at the time of another one.
-        unused: States that no window holds.
         gaps: Steps longer than ``max_gap_s``.
         max_gap_s: Longest step within a window; None if fewer than two states are left.
         median_interval_s: Median step; None likewise.
@@ -48,11 +48,16 @@ class Cut:
     ids: Integers
     t: Floats
     values: Floats
+    places: Integers
     duplicates: int
-    unused: int
     gaps: int
     max_gap_s: float | None
     median_interval_s: float | None
+
+    @property
+    def unused(self) -> int:
+        """States that no window holds."""
+        return len(self.t) - len(np.unique(self.places))
 
 
 def cut(recording: Recording, options: WindowOptions) -> Cut:
@@ -67,22 +72,25 @@ def cut(recording: Recording, options: WindowOptions) -> Cut:
     order, t = order[last], t[last]
     steps = np.diff(t)
     median = float(np.median(steps)) if len(steps) else None
-    longest = options.max_gap_s
-    if longest is None and median is not None:
-        longest = GAP_IN_INTERVALS * median
+    longest = longest_step(options, median)
     breaks = np.flatnonzero(steps > longest) + 1 if longest is not None else np.empty(0, np.int64)
-    places = _places(np.append(0, breaks), np.append(breaks, len(t)), options)
-    chosen = order[places]
     return Cut(
-        ids=recording.ids[chosen[:, [0, -1]]],
-        t=t[places],
-        values=recording.values[chosen],
+        ids=recording.ids[order],
+        t=t,
+        values=recording.values[order],
+        places=_places(np.append(0, breaks), np.append(breaks, len(t)), options),
         duplicates=len(recording.t) - len(t),
-        unused=len(t) - len(np.unique(places)),
         gaps=len(breaks),
-        max_gap_s=longest if median is not None else None,
+        max_gap_s=longest,
         median_interval_s=median,
     )
+
+
+def longest_step(options: WindowOptions, median_interval_s: float | None) -> float | None:
+    """``max_gap_s``, or its default from the median interval; None where there is no interval."""
+    if options.max_gap_s is not None or median_interval_s is None:
+        return options.max_gap_s if median_interval_s is not None else None
+    return GAP_IN_INTERVALS * median_interval_s
 
 
 def _places(begins: Integers, ends: Integers, options: WindowOptions) -> Integers:
@@ -117,24 +125,21 @@ def trajectories_of(
     """
     found = cut(recording, options)
     said, placed = _align(recording.expressions, found)
-    shapes = classify_many(found.t, found.values) if len(found.t) else np.empty(0, dtype=np.str_)
-    rows = [
-        measured_row(
-            Window(t=t, values=values),
-            str(shape),
-            said[i],
-            tenant=tenant,
-            ids={"first_state": str(ids[0]), "last_state": str(ids[1])},
-        )
-        for i, (t, values, shape, ids) in enumerate(
-            zip(found.t, found.values, shapes, found.ids.tolist(), strict=True)
-        )
-    ]
+    places = found.places
+    shapes = classify_many(found.t[places], found.values[places]) if len(places) else np.empty(0)
+    # Windows that overlap share the records of their states.
+    states = state_rows(Window(t=found.t, values=found.values))
+    rows = []
+    for inside, shape, words in zip(places.tolist(), shapes.tolist(), said, strict=True):
+        first, last = inside[0], inside[-1]
+        ids = {"first_state": str(found.ids[first]), "last_state": str(found.ids[last])}
+        row = measured_row(states[first : last + 1], shape, words, tenant=tenant, ids=ids)
+        rows.append(row)
     return rows, _report(recording, found, rows, placed, options)
 
 
 def measured_row(
-    window: Window,
+    states: list[EisvState],
     shape: str,
     expressions: Sequence[EisvExpression],
     *,
@@ -144,15 +149,15 @@ def measured_row(
     """A measured window as a row; its group is the window itself.
 
     Args:
-        window: In the order of time.
+        states: In the order of time.
         shape: One of the nine.
         expressions: What was said in it.
         tenant: Whose data it is.
         ids: Where its source has it.
     """
-    start, end = float(window.t[0]), float(window.t[-1])
+    start, end = states[0].t, states[-1].t
     return make_eisv_trajectory(
-        states=state_rows(window),
+        states=states,
         shape=cast(EisvShape, shape),
         origin="lumen_real",
         expressions=list(expressions),
@@ -186,11 +191,12 @@ def _align(
     expressions: Sequence[EisvExpression], found: Cut
 ) -> tuple[list[list[EisvExpression]], int]:
     """Expressions by window, in the order of their times, and how many are in one at all."""
-    said: list[list[EisvExpression]] = [[] for _ in range(len(found.t))]
+    said: list[list[EisvExpression]] = [[] for _ in range(len(found.places))]
     placed = 0
-    if not len(found.t):
-        return said, placed
-    starts, ends = found.t[:, 0], found.t[:, -1]  # both rise: windows have the same size
+    starts, ends = (
+        found.t[found.places[:, 0]],
+        found.t[found.places[:, -1]],
+    )  # both rise: windows have the same size
     timed = sorted((one.time, i) for i, one in enumerate(expressions) if one.time is not None)
     for time, i in timed:
         lowest = int(np.searchsorted(ends, time, "left"))
