@@ -97,7 +97,7 @@ def units(rows: Sequence[Row]) -> list[Unit]:
 def divide(rows: Sequence[Row], options: BlockOptions, seed: int) -> dict[str, Placed]:
     """Side of every row, by id.
 
-    A row of training whose question stands word for word on a held-out side is dropped as
+    A group of training of which a row asks word for word what a held-out row asks is dropped as
     ``near_test`` or ``near_validation``.
 
     Args:
@@ -366,17 +366,24 @@ def _lost_at_borders(blocks: Sequence[Sequence[Unit]], needed: Mapping[str, floa
 
 
 def _same_questions(rows: Sequence[Row], placed: Mapping[str, Placed]) -> dict[str, Placed]:
-    """Rows that ask word for word what a better held side asks."""
+    """Rows of groups of which one asks word for word what a better held side asks.
+
+    Whole groups go, so that the same windows are left whatever the rows say of them.
+    """
     asked: dict[Split, set[str]] = {"validation": set(), "test": set()}
     for row in rows:
         side = placed[row.id][0]
         if side in asked:
             asked[side].add(question(row))
-    found: dict[str, Placed] = {}
+    reasons: dict[str, BlockReason] = {}
     for row in rows:
-        side = placed[row.id][0]
+        side, group = placed[row.id][0], row.provenance.group
         if side in ("train", "validation") and question(row) in asked["test"]:
-            found[row.id] = ("dropped", "near_test")
+            reasons[group] = "near_test"
         elif side == "train" and question(row) in asked["validation"]:
-            found[row.id] = ("dropped", "near_validation")
-    return found
+            reasons.setdefault(group, "near_validation")
+    return {
+        row.id: ("dropped", reasons[row.provenance.group])
+        for row in rows
+        if row.provenance.group in reasons and placed[row.id][0] != "dropped"
+    }

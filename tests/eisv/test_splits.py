@@ -9,6 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.project import ROOT
+from tracetune.eisv.anima_db import AnimaDatabase
+from tracetune.eisv.examples import examples_of
+from tracetune.eisv.options import WindowOptions
+from tracetune.eisv.prompt import VARIANTS
+from tracetune.eisv.windows import trajectories_of
 from tracetune.errors import DataError
 from tracetune.records import (
     EisvState,
@@ -19,7 +25,7 @@ from tracetune.records import (
     window_ids,
 )
 from tracetune.splits import SplitManifest, assign_by_block, verify
-from tracetune.splits_blocks import BlockOptions, Placed, block_report
+from tracetune.splits_blocks import BlockOptions, Placed, Unit, block_report, touching
 
 OPTIONS = BlockOptions()
 RARE = ("void_rising", "falling_energy", "basin_transition_up")
@@ -199,11 +205,26 @@ def test_examples_follow_their_windows_and_equal_questions_are_dropped() -> None
     rows[trained] = example(windows[trained // 2], tested.prompt[0].content, "c")
     again = assign_by_block(rows, options=OPTIONS, seed=5)
     assert again.place(rows[trained].id).reason == "near_test"
+    assert again.place(rows[trained ^ 1].id).reason == "near_test"  # the window goes as a whole
     verify(again, rows)
     place = again.place(rows[trained].id).model_copy(update={"split": "train", "reason": None})
     changed = again.model_copy(update={"rows": {**again.rows, rows[trained].id: place}})
     with pytest.raises(DataError, match="ask the same as a test row"):
         verify(changed, rows)
+
+
+def test_one_manifest_serves_all_variants_of_a_prompt() -> None:
+    base = AnimaDatabase(ROOT / "data/01_raw/demo/eisv/demo.db").read()
+    windows, _ = trajectories_of(base, WindowOptions(), tenant="demo")
+    rows = [one for variant in VARIANTS for one in examples_of(windows, variant=variant, seed=1)[0]]
+    manifest = assign_by_block(rows, options=OPTIONS, seed=1)
+    verify(manifest, rows)
+    by_window: dict[str, set[Placed]] = {}
+    for one in rows:
+        place = manifest.place(one.id)
+        by_window.setdefault(one.provenance.group, set()).add((place.split, place.reason))
+    assert len(by_window) == len(windows)
+    assert all(len(places) == 1 for places in by_window.values())
 
 
 def test_rows_that_hide_their_window_are_refused() -> None:
@@ -236,6 +257,22 @@ def test_shares_that_leave_nothing_are_refused() -> None:
     rows = [generated(i, "convergence") for i in range(3)]
     with pytest.raises(DataError, match="cannot be divided"):
         assign_by_block(rows, options=BlockOptions(test_share=0.6), seed=1)
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=8)
+
+
+@given(one=SPANS, other=SPANS, gap=st.sampled_from([None, 0.5, 3.0, 12.0]))
+def test_nearness_is_that_of_every_pair(one, other, gap: float | None) -> None:
+    def units(spans) -> list[Unit]:
+        return [Unit("g", "s", "lumen", float(t), float(t + d), ()) for t, d in spans]
+
+    def near(a: Unit, b: Unit) -> bool:
+        distance = max(b.start - a.end, a.start - b.end)
+        return distance <= 0 if gap is None else distance < gap
+
+    wanted = [any(near(a, b) for b in units(other)) for a in units(one)]
+    assert touching(units(one), units(other), gap).tolist() == wanted
 
 
 @settings(max_examples=40)

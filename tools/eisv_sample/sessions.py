@@ -23,6 +23,7 @@ DAYS = 12
 HOURS = (7.25, 11.0, 15.5, 20.75)
 INTERVAL_S = 2.0
 CALM_NOISE = 0.004
+LAMP_NOISE = 0.07
 _E, _I, _S, _V = range(4)
 
 
@@ -51,8 +52,11 @@ EVENTS: dict[int, str] = {
 }  # fmt: skip
 """What happens in which session."""
 
-IDLE = (0, 2, 3, 7, 8, 10, 14, 16, 17, 21, 23, 24, 26, 29, 32, 35, 37, 40, 42, 44, 46, 47)
+IDLE = (0, 3, 8, 14, 17, 23, 26, 32, 37, 42, 46)
 """Sessions in which the device rests: the sensors repeat their last reading."""
+
+FLICKER = (2, 7, 10, 16, 21, 24, 29, 35, 40, 44, 47)
+"""Sessions under a lamp that flickers: clarity jumps, which no rule but the last one knows."""
 
 
 def sessions(seed: int = SEED) -> list[Session]:
@@ -78,6 +82,8 @@ def _session(generator: np.random.Generator, number: int, start: float, wander: 
         values = np.repeat(values[:1], n, axis=0)
     else:
         values = values + generator.normal(0, CALM_NOISE, (n, 4)) * [1, 1, 1, 0.4]
+    if number in FLICKER:
+        values[:, _I] += generator.normal(0, LAMP_NOISE, n)
     if number in EVENTS:
         _EVENTS[EVENTS[number]](generator, steps, values)
     values = values.clip(0.0, [1.0, 1.0, 1.0, 0.3]).round(4)
