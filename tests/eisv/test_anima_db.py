@@ -149,6 +149,19 @@ def test_a_page_overwritten_is_refused(tmp_path: Path) -> None:
         AnimaDatabase(tmp_path / "a.db").read()
 
 
+def test_a_broken_page_that_no_row_stands_on_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(SAMPLE.read_bytes())
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        (page,) = file.execute("SELECT rootpage FROM sqlite_master WHERE type = 'index'").fetchone()
+        (size,) = file.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as bytes_of:
+        bytes_of.seek((page - 1) * size)
+        bytes_of.write(b"\xff" * size)
+    with pytest.raises(DataError, match=r"not a database or is broken"):
+        AnimaDatabase(path).read()
+
+
 def test_missing_tables_and_columns_are_named(tmp_path: Path) -> None:
     for name, old, new, message in (
         ("a", "state_history", "states", r"no such table[\s\S]*state_history\(id, timestamp"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from tracetune.records import (
 )
 from tracetune.splits import SplitManifest, assign_by_block, verify
 from tracetune.splits_blocks import BlockOptions, Placed, Unit, block_report, touching
+from tracetune.splits_search import TEST, TRAIN, VALIDATION, Costs, choose_blocks
 
 OPTIONS = BlockOptions()
 RARE = ("void_rising", "falling_energy", "basin_transition_up")
@@ -257,6 +259,17 @@ def test_shares_that_leave_nothing_are_refused() -> None:
     rows = [generated(i, "convergence") for i in range(3)]
     with pytest.raises(DataError, match="cannot be divided"):
         assign_by_block(rows, options=BlockOptions(test_share=0.6), seed=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shape_of_three_windows_is_on_all_three_sides(seed: int) -> None:
+    counts = np.zeros((20, 2))
+    counts[:, 0] = 10
+    counts[[4, 11, 17], 1] = 1
+    costs = Costs(counts=counts, lost=np.ones(19), shares=(0.1, 0.1), fewest=3)
+    sides = choose_blocks(costs, (2, 2), seed)
+    assert sorted(sides[[4, 11, 17]].tolist()) == [TRAIN, VALIDATION, TEST]
+    assert np.bincount(sides).tolist() == [16, 2, 2]
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=8)
