@@ -9,41 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracetune.cli_schema import words
-from tracetune.cli_schema.clauses import Said, Speech, Unsayable, article, forms_of, plural, spoken
+from tracetune.cli_schema.clauses import Said, Speech, Unsayable, article, plural
 from tracetune.cli_schema.context import resolved_by
 from tracetune.cli_schema.plan import Cell, Style, places_of
+from tracetune.cli_schema.pointing import POOLS, filled, hidden, this_clause, this_object
 from tracetune.cli_schema.schema import Argument, CliSchema, Flag, Place
-from tracetune.cli_schema.values import BRANCHES, OWNERS, PROJECTS, pool
 from tracetune.files import sha256_json
 from tracetune.llm import Grammar
 
 _FORMS_PER_EXAMPLE = 3
 _TRIES = 8
 """Draws per form after which a cell has no more forms."""
-_CONTEXT_VALUES = {
-    "current_pr": "{number#90}",
-    "current_branch": "{branch#90}",
-    "repo_owner": "{owner#90}",
-    "repo_name": "{project#90}",
-}
-_CONTEXT_POOLS = {
-    "number": pool(Argument(name="number", type="integer"))[1],
-    "branch": BRANCHES,
-    "owner": OWNERS,
-    "project": PROJECTS,
-}
-_THIS = {
-    "current_pr": (
-        "this {n}",
-        "the current {n}",
-        "the {n} I am on",
-        "my current {n}",
-        "the {n} of this branch",
-        "the {n} here",
-    ),
-    "current_branch": ("this branch", "the current branch", "my branch", "the branch I am on"),
-    "repository": ("this repo", "the current repository", "this repository", "the repo I am in"),
-}
 _DETERMINER = re.compile(r"^((?:all the|all|the|a new|an|a|another) )?(.*)$")
 _PARTICLE = re.compile(r"^(\w+) (up|in|out|down|together|away|off|over) \{o\}$")
 _FOR_ME = ("let me", "tell me", "give me", "get me", "show me", "make me", "bring me", "put me")
@@ -142,8 +118,8 @@ class Phrases:
         form: dict[str, Any] = {"request": text, "context": None}
         values = {name: texts for part in draft.parts for name, texts in part.values.items()}
         if cell.context:
-            form["context"] = _context(draft, draw)
-            values |= _CONTEXT_POOLS
+            form["context"] = filled(draft.needs, draft.hides, draw)
+            values |= POOLS
         if not cell.asks_back:
             command, sub = cell.places[0]
             args = {name: value for part in draft.parts for name, value in part.args.items()}
@@ -162,13 +138,14 @@ class Phrases:
             primary.required or (style != "minimal" and draw.random() < 0.7)
         )
         if this is not None and this == primary:
-            draft = _this_object(speech, this, draw)
+            found, needs = this_object(speech, this, draw)
+            draft = _Draft(found, needs=needs)
         else:
             bare = style == "minimal"
             found = speech.object(draw, said=said, exact=exact, bare=bare)
-            draft = _Draft(found, hides=() if said else _hidden(place, primary))
+            draft = _Draft(found, hides=() if said else hidden(place, primary))
         if this is not None and this != primary:
-            clause, needs = _this_clause(speech, this, draw)
+            clause, needs = this_clause(speech, this, draw)
             draft.clauses.append(clause)
             draft.needs += needs
         given = {name for part in draft.parts for name in part.args}
@@ -193,7 +170,7 @@ class Phrases:
             found = Said(plural(noun) if speech.is_list else draw.choice(forms))
         else:
             found = speech.object(draw, said=True)
-        draft = _Draft(found, hides=_hidden(place, left_out))
+        draft = _Draft(found, hides=hidden(place, left_out))
         for argument in place.spec.required:
             if argument not in (left_out, primary):
                 draft.clauses.append(speech.clause(argument, draw))
@@ -228,45 +205,6 @@ class Phrases:
         return [verb for verb in speech.verbs if verb not in others] or [f"{speech.literal} {{o}}"]
 
 
-def _hidden(place: Place, argument: Argument | None) -> tuple[str, ...]:
-    """Fields of a context that would give an argument which is not said."""
-    found = resolved_by(place, argument) if argument is not None else None
-    if found is None:
-        return ()
-    return ("repo_owner", "repo_name") if found == "repository" else (found,)
-
-
-def _pointed(field_name: str) -> tuple[str, tuple[str, ...]]:
-    """The value behind "this", as slots of the context, and the fields that hold it."""
-    if field_name == "repository":
-        fields = ("repo_owner", "repo_name")
-        return "/".join(_CONTEXT_VALUES[name] for name in fields), fields
-    return _CONTEXT_VALUES[field_name], (field_name,)
-
-
-def _this_object(speech: Speech, argument: Argument, draw: random.Random) -> _Draft:
-    """ "This pull request" as the object."""
-    found = resolved_by(speech.place, argument)
-    assert found is not None
-    value, needs = _pointed(found)
-    text = draw.choice(_THIS[found]).replace("{n}", draw.choice(speech.nouns))
-    return _Draft(Said(text, {argument.name: value}), needs=needs)
-
-
-def _this_clause(
-    speech: Speech, argument: Argument, draw: random.Random
-) -> tuple[Said, tuple[str, ...]]:
-    """ "On this branch" beside the object."""
-    found = resolved_by(speech.place, argument)
-    assert found is not None
-    value, needs = _pointed(found)
-    forms = forms_of(argument)
-    # "the branch {v}" would say the word twice.
-    fitting = [form for form in forms if "branch" not in form] or list(forms)
-    text = draw.choice(fitting).replace("{words}", spoken(argument.name))
-    return Said(text.replace("{v}", draw.choice(_THIS[found])), {argument.name: value}), needs
-
-
 def _chosen(
     place: Place, given: set[str], style: Style, draw: random.Random
 ) -> list[Argument | Flag]:
@@ -299,26 +237,6 @@ def _chosen(
 
 def _is_positional(part: Argument | Flag) -> bool:
     return isinstance(part, Argument) and part.positional
-
-
-def _context(draft: _Draft, draw: random.Random) -> dict[str, Any]:
-    """A context that holds what the request needs and nothing that it must not."""
-    chances = {
-        "repo_owner": 0.85,
-        "repo_name": 1.0,
-        "current_branch": 0.85,
-        "current_pr": 0.5,
-    }
-    found: dict[str, Any] = {}
-    for name, chance in chances.items():
-        if name == "repo_name" and name not in draft.needs and "repo_owner" not in found:
-            continue
-        if name in draft.needs or (name not in draft.hides and draw.random() < chance):
-            found[name] = _CONTEXT_VALUES[name]
-    for name in ("has_uncommitted_changes", "has_staged_changes"):
-        if draw.random() < 0.5 or (not found and name == "has_uncommitted_changes"):
-            found[name] = draw.random() < 0.5
-    return found
 
 
 def _say(speech: Speech, style: Style, draft: _Draft, draw: random.Random) -> str:
