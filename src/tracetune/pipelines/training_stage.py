@@ -239,7 +239,7 @@ def train(
     work: Path,
     logs: Path,
     backend: str,
-    report_to: str | list[str] | None,
+    report_to: Any,
     tenant: str,
     name: str,
     *,
