@@ -125,6 +125,33 @@ def test_under_the_grammar_every_answer_of_the_file_passes_the_strict_check(gard
     assert {path.name for path in model.glob("*.gguf")} == {"robo-q4_k_m.gguf"}
 
 
+def test_file_and_adapter_are_compared_on_the_same_requests(garden):
+    found = document(garden, "08_reporting", "from_file.json")
+    scores = document(garden, "08_reporting", "scores.json")["models"]
+    metrics = document(garden, "08_reporting", "metrics.json")
+    right = {kind: found[kind]["all"]["exact"] * found["n"] for kind in ("free", "constrained")}
+    for kind in right:
+        against = found[kind]["against"]
+        assert against["n"] == found["n"]
+        assert 0 <= against["p"] <= 1
+        gained = right[kind] - metrics["models"][found["adapter"]]["correct"]
+        assert against["wins"] - against["losses"] == pytest.approx(gained)
+    page = latest(garden, "08_reporting", "report.html").read_text()
+    assert "The file against the" in page
+    assert "clusters of near-equal requests" in page
+    assert "sessions or traces" not in page
+    assert "Right among" not in page  # one answer per request was made
+    for model in ("base", found["adapter"]):
+        assert scores[model]["perplexity"] > 1
+    assert scores["keyword"]["perplexity"] is None
+    # the file scores the right answers through llama.cpp, the adapter through transformers
+    likely = found["likelihood"]
+    assert likely["n"] == found["n"]
+    assert likely["adapter"] == pytest.approx(scores[found["adapter"]]["perplexity"])
+    assert likely["file"] == pytest.approx(likely["adapter"], rel=0.05)
+    assert "Perplexity of the right answer" in page
+
+
 def test_ask_answers_from_the_file_with_a_command_that_is_valid_or_asks_back(garden):
     result = garden.kedro(
         "ask", "--env=test", "--name=robo", "--branch=main", "water the plants with 2.5 litres"

@@ -13,6 +13,7 @@ from tests.evaluation import fakes
 from tests.evaluation.fakes import prediction
 from tracetune.evaluation import figures, funnel_figure
 from tracetune.evaluation.judge import Judgement, Predictions, judge
+from tracetune.evaluation.metrics import compute
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.evaluation.report import ReportContext, cut, facts, number, render, summary_lines
 from tracetune.evaluation.tables import frame
@@ -119,6 +120,27 @@ def test_the_verdict_comes_first_and_the_numbers_have_n(judged: Judgement) -> No
     assert "2,130" in text
     assert "raise max_length" in text
     assert "seeds.train 42" in text
+
+
+def test_no_column_for_the_k_best_where_only_one_answer_was_made(judged: Judgement) -> None:
+    assert "Right among" in page(judged)
+    options = EvaluationOptions(bootstrap=200, top_k=1)
+    one = judge(Predictions(fakes.many(), []), adapter="dpo", options=options)
+    text = page(one)
+    assert "Right among" not in text
+    [head, first, *_] = re.findall(r"<tr.*?</tr>", text[text.index('id="numbers"') :], re.DOTALL)
+    assert len(re.findall("<th", head)) == len(re.findall("<t[hd]", first))
+
+
+def test_rows_are_said_to_come_in_what_they_come_in(judged: Judgement) -> None:
+    assert "sessions or traces" in page(judged)
+    metrics = compute(
+        fakes.many(), [], adapter="dpo", options=OPTIONS, units="clusters of near-equal requests"
+    )
+    text = page(Judgement(metrics, judged.gate))
+    assert "38 clusters of near-equal requests" in text
+    assert "a bootstrap over clusters of near-equal requests" in text
+    assert "sessions or traces" not in text
 
 
 def test_one_file_without_other_hosts(judged: Judgement) -> None:

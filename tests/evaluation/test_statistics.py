@@ -181,7 +181,14 @@ def test_quantile_equals_numpy(values: list[float], share: float) -> None:
     )
 
 
+def test_perplexity_by_hand() -> None:
+    # two answers with 1/2 and 1/8 per token: the geometric mean of 2 and 8
+    assert statistics.perplexity([math.log(2), math.log(8)]) == pytest.approx(4.0)
+    assert statistics.perplexity([0.0]) == 1.0
+
+
 def test_figures_of_nothing() -> None:
+    assert statistics.perplexity([]) is None
     assert statistics.quantile([], 0.5) is None
     assert statistics.calibration_error([], []) is None
     assert statistics.confidence_gap([], []) is None

@@ -179,7 +179,7 @@ def accuracy(metrics: Mapping[str, Any]) -> go.Figure:
     bars = "; bars: 95 % interval" if measure == "accuracy" else ""
     figure = make_figure(
         title,
-        f"{metrics['n']} rows of {metrics['groups']} sessions or traces{bars}",
+        f"{metrics['n']} rows of {metrics['groups']} {metrics['units']}{bars}",
         height=120 + 52 * len(metrics["models"]),
     )
     for model, found in reversed(_ordered(metrics["models"])):

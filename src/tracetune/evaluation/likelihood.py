@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tracetune.evaluation.generate import Generator, left_padded
-from tracetune.evaluation.rewards import answer_log_probs, token_ids
+from tracetune.evaluation.rewards import answer_log_probs, divided_ids
 from tracetune.records import Example, Message
 
 
@@ -66,19 +66,28 @@ def reference_nats(
     rows: Sequence[Example],
     *,
     batch_size: int,
-) -> list[float]:
-    """Negative log-probability of each row's approved answer, in nats per token.
+) -> list[float | None]:
+    """Negative log-probability of each row's right answer, in nats per token.
 
     Args:
         generator: The model with its adapters.
         name: The adapter, or ``base``.
         rows: Held-out rows.
         batch_size: Rows scored at once.
+
+    Returns:
+        One figure per row; None for a row that does not fit the model.
     """
-    found: list[float] = []
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        ids = [token_ids(generator, row.prompt, row.completion, row.id) for row in batch]
-        logs = answer_log_probs(generator, name, ids)
-        found += [-log / len(answer) for log, (_, answer) in zip(logs, ids, strict=True)]
+    ids = [divided_ids(generator.tokenizer, r.prompt, r.completion, r.id) for r in rows]
+    found: list[float | None] = [None] * len(rows)
+    fits = [
+        place
+        for place, (prompt, answer) in enumerate(ids)
+        if generator.context is None or len(prompt) + len(answer) <= generator.context
+    ]
+    for start in range(0, len(fits), batch_size):
+        batch = fits[start : start + batch_size]
+        logs = answer_log_probs(generator, name, [ids[place] for place in batch])
+        for place, log in zip(batch, logs, strict=True):
+            found[place] = -log / len(ids[place][1])
     return found

@@ -13,6 +13,9 @@ from tracetune.outputs import OutputSpec
 SMALL_SLICE = 10
 """Slices with fewer rows are flagged: their accuracy says next to nothing."""
 
+UNITS = "sessions or traces"
+"""What the rows of telemetry come in; the bootstrap draws them whole."""
+
 Rows = list[dict[str, Any]]
 
 NOT_SHOWN = (
@@ -110,6 +113,7 @@ def model_metrics(rows: Rows) -> dict[str, Any]:
         "top_k_accuracy": sum(looked) / len(looked) if looked else None,
         "top_k_n": len(looked),
         "reference_nats": sum(nats) / len(nats) if nats else None,
+        "perplexity": statistics.perplexity(nats),
         "valid_json_rate": None
         if all(row["valid_json"] is None for row in rows)
         else _share(rows, lambda row: row["valid_json"]),
@@ -306,6 +310,7 @@ def compute(
     adapter: str,
     options: EvaluationOptions,
     output: OutputSpec | None = None,
+    units: str = UNITS,
 ) -> dict[str, Any]:
     """All metrics of a run as plain JSON values.
 
@@ -315,9 +320,10 @@ def compute(
         adapter: The adapter to judge; it and ``base`` must be among the models.
         options: Seeds, draws and limits.
         output: What a valid answer looks like.
+        units: What the groups of rows are that resemble each other, in words.
 
     Returns:
-        ``measure`` (``accuracy``, or ``score`` for text), ``n``, ``groups``,
+        ``measure`` (``accuracy``, or ``score`` for text), ``n``, ``groups``, ``units``,
         ``models`` (by name), ``comparisons`` (the adapter against each other
         model), ``slices``, ``examples``, ``rewards`` (or ``None``), ``not_shown``.
 
@@ -342,6 +348,7 @@ def compute(
         "top_k": options.top_k,
         "n": len(first),
         "groups": len({row["group"] for row in first}),
+        "units": units,
         "alpha": options.gate.alpha,
         "models": {model: model_metrics(rows) for model, rows in models.items()},
         "comparisons": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracetune.errors import DataError
 from tracetune.evaluation.generate import Generator, left_padded, render
@@ -118,21 +118,42 @@ def answer_log_probs(
 def token_ids(
     generator: Generator, prompt: Sequence[Message], answer: Sequence[Message], row: str
 ) -> tuple[list[int], list[int]]:
-    """Ids of prompt and completion, divided where training divides them."""
-    start = generator.prompt_ids(prompt)
-    text = render(generator.tokenizer, [*prompt, *answer])
-    whole: list[int] = generator.tokenizer(text, add_special_tokens=False)["input_ids"]
+    """Ids of prompt and completion, divided where training divides them.
+
+    Raises:
+        DataError: Prompt and answer cannot be told apart, or do not fit the model.
+    """
+    start, rest = divided_ids(generator.tokenizer, prompt, answer, row)
+    if generator.context is not None and len(start) + len(rest) > generator.context:
+        raise DataError(
+            f"a held-out pair has {len(start) + len(rest)} tokens, the model reads "
+            f"{generator.context}",
+            where=row,
+            remedy="lower telemetry.max_chars or take a model with a longer context",
+        )
+    return start, rest
+
+
+def divided_ids(
+    tokenizer: Any, prompt: Sequence[Message], answer: Sequence[Message], row: str
+) -> tuple[list[int], list[int]]:
+    """Ids of prompt and completion, however long they are.
+
+    Raises:
+        DataError: The tokens of the prompt are not those that the whole begins with.
+    """
+    start, whole = (
+        list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for text in (
+            render(tokenizer, prompt, generation=True),
+            render(tokenizer, [*prompt, *answer]),
+        )
+    )
     if whole[: len(start)] != start or len(whole) == len(start):
         raise DataError(
             "the tokens of the prompt are not the beginning of prompt and answer, so the answer "
             "cannot be scored alone",
             where=row,
             remedy="use a model whose chat template writes the same text with and without answer",
-        )
-    if generator.context is not None and len(whole) > generator.context:
-        raise DataError(
-            f"a held-out pair has {len(whole)} tokens, the model reads {generator.context}",
-            where=row,
-            remedy="lower telemetry.max_chars or take a model with a longer context",
         )
     return start, whole[len(start) :]

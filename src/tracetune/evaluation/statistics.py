@@ -230,3 +230,15 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     low = math.floor(place)
     high = math.ceil(place)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def perplexity(nats: Sequence[float]) -> float | None:
+    """``exp`` of the mean of nats per token, in which every answer counts the same.
+
+    Args:
+        nats: Negative log-probability per token of each answer.
+
+    Returns:
+        1 for a model that is sure of every answer; None without answers.
+    """
+    return math.exp(math.fsum(nats) / len(nats)) if nats else None

@@ -31,9 +31,9 @@ ANSWERS: dict[str, str] = {
 parsed target or null, ``known`` whether it exists, ``score`` its agreement from 0 to 1, ``slices``
 the parts of the report the row belongs to (one per line), ``in_top_k`` whether the right answer is
 among the k best (null where not looked for), ``reference_nats`` the negative log-probability per
-token of the approved answer (text only), ``confidence`` the probability of the answer or null,
-``latency_ms`` milliseconds alone or null where not measured, ``finish`` stop, length (cut) or
-too_long (not answered).
+token of the right answer (null where it was not scored), ``confidence`` the probability of the
+answer or null, ``latency_ms`` milliseconds alone or null where not measured, ``finish`` stop,
+length (cut) or too_long (not answered).
 """
 
 

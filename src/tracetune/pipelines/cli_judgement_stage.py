@@ -78,14 +78,16 @@ def answer_requests(
 ) -> DataFrame:
     """Answers of base, adapters and cheap baselines to the held-out requests.
 
-    The manifest is checked against all rows and pairs before anything is answered. Without an
-    adapter or without held-out rows there are no answers.
+    Base and adapters also say how likely they find the right answer. The manifest is checked
+    against all rows and pairs before anything is answered. Without an adapter or without held-out
+    rows there are no answers.
     """
     from tracetune.cli_schema.baselines import KeywordMatcher
     from tracetune.cli_schema.rows import request_of
     from tracetune.evaluation.baselines import MajorityClass, NearestNeighbour
     from tracetune.evaluation.generate import BASE, Answer, load_generator
     from tracetune.evaluation.judge import spread
+    from tracetune.evaluation.likelihood import reference_nats
     from tracetune.evaluation.tables import frame
 
     verify(SplitManifest.model_validate(pair_splits), [*examples, *preferences])
@@ -109,6 +111,10 @@ def answer_requests(
         )
         for model in (BASE, *candidates["adapters"])
     }
+    nats = {
+        model: reference_nats(generator, model, test, batch_size=evaluation.batch_size)
+        for model in answers
+    }
     answers[MajorityClass.name] = MajorityClass(train, _BY_COMMAND).answers(prompts)
     answers[NearestNeighbour.name] = NearestNeighbour(train, _BY_COMMAND).answers(prompts)
     matcher = KeywordMatcher(cli_schema)
@@ -117,9 +123,11 @@ def answer_requests(
     ]
     return frame(
         [
-            prediction(cli_schema, row, model, answer)
+            prediction(cli_schema, row, model, answer) | {"reference_nats": likely}
             for model, given in answers.items()
-            for row, answer in zip(test, given, strict=True)
+            for row, answer, likely in zip(
+                test, given, nats.get(model) or [None] * len(test), strict=True
+            )
         ]
     )
 
@@ -169,7 +177,7 @@ def judge_cli(
 
     Returns:
         Metrics, gate, and scores: by model the shares of domain reference B7, over all requests,
-        per command, per expected type and per context.
+        per command, per expected type and per context, and the perplexity of the right answers.
     """
     from tracetune.evaluation.gate import decide, unjudged
     from tracetune.evaluation.metrics import compute
@@ -180,14 +188,25 @@ def judge_cli(
         gate = unjudged(why, candidates["judged"])
         return empty, gate.model_dump(mode="json"), {"status": "unjudged", "models": {}}
     metrics = compute(
-        predictions, [], adapter=candidates["judged"], options=evaluation, output=_BY_COMMAND
+        predictions,
+        [],
+        adapter=candidates["judged"],
+        options=evaluation,
+        output=_BY_COMMAND,
+        units="clusters of near-equal requests",
     )
     metrics = {**metrics, "not_shown": list(NOT_SHOWN)}
     verdict = decide(metrics, evaluation.gate, BASELINES)
     texts: dict[str, dict[str, str]] = {}
     for row in predictions.itertuples():
         texts.setdefault(row.model, {})[row.row_id] = row.answer_text
-    models = {model: parts_of(cli_schema, test, given) for model, given in texts.items()}
+    models = {
+        model: {
+            **parts_of(cli_schema, test, given),
+            "perplexity": metrics["models"][model]["perplexity"],
+        }
+        for model, given in texts.items()
+    }
     return (
         metrics,
         verdict.model_dump(mode="json"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tracetune.cli_schema.screen import REASONS
-from tracetune.evaluation.names import label, percent
+from tracetune.evaluation.names import COLOURS, label, p_value, percent, points, span
+from tracetune.evaluation.report import number
 
 Document = dict[str, Any]
 
@@ -66,13 +67,14 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
     """Parts of the answers by model with the targets, and by kind of request."""
     if scores["status"] != "judged":
         return []
-    parts = {label(model): found["all"] for model, found in scores["models"].items()}
-    by_target = {label(model): found["by_target"] for model, found in scores["models"].items()}
+    models = {label(name): scores["models"][name] for name in COLOURS if name in scores["models"]}
+    parts = {words: found["all"] for words, found in models.items()}
+    by_target = {words: found["by_target"] for words, found in models.items()}
     by_kind = {
-        label(model): {**found["by_type"], **_contexts(found["by_context"])}
-        for model, found in scores["models"].items()
+        words: {**found["by_type"], **_contexts(found["by_context"])}
+        for words, found in models.items()
     }
-    latency: list[list[str]] = []
+    perplexities = [found["perplexity"] for found in models.values()]
     if from_file["status"] == "judged":
         for kind, words in (("free", "file, free"), ("constrained", "file, with grammar")):
             parts[words] = from_file[kind]["all"]
@@ -81,13 +83,7 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
                 **from_file[kind]["by_type"],
                 **_contexts(from_file[kind]["by_context"]),
             }
-        latency = [
-            [
-                f"{words} (target {LATENCY_TARGETS[key]} ms)",
-                *(f"{from_file[kind][key]:.1f}" for kind in ("free", "constrained")),
-            ]
-            for key, words in (("p50_ms", "Half of the answers"), ("p99_ms", "99 of 100 answers"))
-        ]
+        perplexities += [from_file["likelihood"]["file"], None]
     rows = [
         [
             f"{words} (target {TARGETS[key]})" if key in TARGETS else words,
@@ -95,6 +91,7 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
         ]
         for key, words in PARTS.items()
     ]
+    rows.insert(1, ["Perplexity of the right answer", *map(number, perplexities)])
     n = next(iter(parts.values()))["n"]
     found = [
         {
@@ -102,24 +99,62 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
             "title": "Parts of the answers",
             "caption": f"{n} held-out requests. Targets are those of source document 002; no "
             "figure that was reached is published. With a grammar JSON and schema are valid by "
-            "construction, unless an answer is cut.",
+            "construction, unless an answer is cut. Perplexity: exp of the mean negative "
+            "log-probability per token, every request counting the same; 1 is certainty.",
             "header": ["", *parts],
             "rows": rows,
         },
         _by("kinds", "By kind of request", by_kind),
         _by("subcommands", "By subcommand", by_target),
     ]
-    if latency:
-        found.append(
-            {
-                "id": "latency",
-                "title": "Latency of the file",
-                "caption": "Milliseconds per answer, one request at a time, model loaded.",
-                "header": ["", "free", "with grammar"],
-                "rows": latency,
-            }
-        )
-    return found
+    return [*found, *_file_tables(from_file)]
+
+
+def _file_tables(from_file: Document) -> list[Document]:
+    """What making a file of the adapter changed, and how fast it answers."""
+    if from_file["status"] != "judged":
+        return []
+    adapter, likely = label(from_file["adapter"]), from_file["likelihood"]
+    kinds = {"free": "free", "constrained": "with grammar"}
+    against = {words: from_file[kind]["against"] for kind, words in kinds.items()}
+    return [
+        {
+            "id": "file",
+            "title": f"The file against the {adapter}",
+            "caption": f"Exact match on the same {from_file['n']} requests; in brackets the 95 % "
+            "interval of a bootstrap over clusters, p of the exact McNemar test. Perplexity of "
+            f"{likely['n']} right answers: {number(likely['file'])} in the file, "
+            f"{number(likely['adapter'])} in the adapter.",
+            "header": ["The file", "Won", "Lost", "Difference", "p"],
+            "rows": [
+                [
+                    words,
+                    str(found["wins"]),
+                    str(found["losses"]),
+                    f"{points(found['difference'])} "
+                    f"{span(found['difference_low'], found['difference_high'])}",
+                    p_value(found["p"]),
+                ]
+                for words, found in against.items()
+            ],
+        },
+        {
+            "id": "latency",
+            "title": "Latency of the file",
+            "caption": "Milliseconds per answer, one request at a time, model loaded.",
+            "header": ["", *kinds.values()],
+            "rows": [
+                [
+                    f"{words} (target {LATENCY_TARGETS[key]} ms)",
+                    *(f"{from_file[kind][key]:.1f}" for kind in kinds),
+                ]
+                for key, words in (
+                    ("p50_ms", "Half of the answers"),
+                    ("p99_ms", "99 of 100 answers"),
+                )
+            ],
+        },
+    ]
 
 
 def _contexts(found: Document) -> Document:
@@ -181,10 +216,14 @@ def file_lines(from_file: Document, exported: Document) -> list[str]:
     if from_file["status"] != "judged":
         return [f"File     not judged: {from_file['reason']}"]
     free, constrained = from_file["free"], from_file["constrained"]
+    lost, likely = free["against"], from_file["likelihood"]
     return [
         f"File     exact {percent(free['all']['exact'])} free, "
         f"{percent(constrained['all']['exact'])} with grammar; schema valid "
         f"{percent(free['all']['schema_valid'])} and {percent(constrained['all']['schema_valid'])}",
+        f"         free against the {label(from_file['adapter'])}: {points(lost['difference'])} "
+        f"({lost['wins']} won, {lost['losses']} lost, {p_value(lost['p'])}); perplexity "
+        f"{number(likely['file'])} against {number(likely['adapter'])}",
         f"         {constrained['p50_ms']:.0f} ms per answer (p50), {constrained['p99_ms']:.0f} ms "
         "(p99), with grammar",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +12,17 @@ from kedro.pipeline import Node, Pipeline
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.export.options import ExportOptions
-from tracetune.pipelines.cli_judgement_stage import FIGURES, STAGES, parts_of
+from tracetune.pipelines.cli_judgement_stage import FIGURES, STAGES, parts_of, prediction
 from tracetune.pipelines.namespaces import shared
-from tracetune.records import Example
+from tracetune.records import Example, Message
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from plotly.graph_objects import Figure
+
+    from tracetune.export.runtime import GgufModel
 else:
-    Figure = Any
+    DataFrame = Figure = Any
 
 Document = dict[str, Any]
 
@@ -27,6 +32,9 @@ def answer_from_file(
     test: list[Example],
     model: Path,
     exported: Document,
+    base: Document,
+    predictions: DataFrame,
+    candidates: Document,
     evaluation: EvaluationOptions,
     export: ExportOptions,
 ) -> Document:
@@ -34,22 +42,22 @@ def answer_from_file(
 
     Returns:
         ``status``, and for ``free`` and ``constrained`` the parts of the answers (domain reference
-        B7), how many were cut, and the latency of each request alone (``p50_ms``, ``p99_ms``).
+        B7), how many were cut, the latency of each request alone (``p50_ms``, ``p99_ms``), and
+        under ``against`` the comparison with the adapter the file was made of, on the same
+        requests; ``likelihood``: perplexity of right answers in the file and in the adapter.
     """
     from tracetune.ask import MOST_TOKENS
     from tracetune.cli_schema.answer_schema import decoding_schema
+    from tracetune.evaluation.metrics import by_model, comparison, records
     from tracetune.evaluation.statistics import quantile
     from tracetune.export.runtime import GgufModel
-    from tracetune.records import Message
 
     if exported["status"] != "trained" or not test:
         reason = exported["reason"] or "there is no held-out request"
         return {"status": "unjudged", "reason": reason}
 
-    def turns(prompt: list[Message]) -> list[dict[str, str]]:
-        return [message.model_dump() for message in prompt]
-
-    found: Document = {"status": "judged", "n": len(test)}
+    found: Document = {"status": "judged", "n": len(test), "adapter": candidates["judged"]}
+    adapter = by_model(records(predictions))[candidates["judged"]]
     path = next(model.glob("*.gguf"))
     with GgufModel(path, threads=export.threads, context=export.context) as loaded:
         loaded.answer(turns(test[0].prompt), max_tokens=1)  # the first one warms up
@@ -65,11 +73,58 @@ def answer_from_file(
             texts = {row.id: answer.text for row, answer in zip(test, answers, strict=True)}
             found[kind] = {
                 **parts_of(cli_schema, test, texts),
+                "against": comparison(
+                    _in_order(
+                        prediction(cli_schema, row, kind, answer)
+                        for row, answer in zip(test, answers, strict=True)
+                    ),
+                    adapter,
+                    evaluation,
+                ),
                 "cut": sum(answer.finish == "length" for answer in answers),
                 "p50_ms": quantile(latency, 0.5),
                 "p99_ms": quantile(latency, 0.99),
             }
+        found["likelihood"] = _likelihood(loaded, Path(base["path"]), test, adapter)
     return found
+
+
+def turns(prompt: list[Message]) -> list[dict[str, str]]:
+    """A conversation as plain values."""
+    return [message.model_dump() for message in prompt]
+
+
+def _in_order(rows: Iterable[Document]) -> list[Document]:
+    return sorted(rows, key=lambda row: str(row["row_id"]))
+
+
+def _likelihood(
+    loaded: GgufModel, base: Path, test: list[Example], adapter: list[Document]
+) -> Document:
+    """Perplexity of the right answers in file and adapter, where they fit both.
+
+    llama.cpp gives one probability per request and keeps what it has read, so this takes about as
+    long as answering once more. The token ids are those of the base's tokenizer; the gates of the
+    export have proved that the file has the same ones.
+    """
+    from tracetune.evaluation.rewards import divided_ids
+    from tracetune.evaluation.statistics import perplexity
+    from tracetune.training.base import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    known = {row["row_id"]: row["reference_nats"] for row in adapter}
+    ours, theirs = [], []
+    for row in test:
+        prompt, answer = divided_ids(tokenizer, row.prompt, row.completion, row.id)
+        if known[row.id] is None or len(prompt) + len(answer) >= loaded.context:
+            continue
+        logs = [
+            loaded.log_probability([*prompt, *answer[:place]], token, keep=True)
+            for place, token in enumerate(answer)
+        ]
+        ours.append(-math.fsum(logs) / len(logs))
+        theirs.append(known[row.id])
+    return {"n": len(ours), "file": perplexity(ours), "adapter": perplexity(theirs)}
 
 
 def write_cli_report(
@@ -155,7 +210,8 @@ def cli_report_stage(pipeline: str) -> Pipeline:
             Node(
                 answer_from_file,
                 inputs=[
-                    *("cli_schema", "test", "model", "exported"),
+                    *("cli_schema", "test", "model", "exported", "base", "predictions"),
+                    "candidates",
                     *("params:cli_evaluation", "params:export"),
                 ],
                 outputs="from_file",
@@ -177,7 +233,9 @@ def cli_report_stage(pipeline: str) -> Pipeline:
         ],
         namespace=f"{pipeline}.file",
         inputs={
-            **shared(pipeline, *(set(documents) - {"from_file", "exported"}), "test"),
+            **shared(
+                pipeline, *(set(documents) - {"from_file", "exported"}), "test", "predictions"
+            ),
             **shared(pipeline, *(f"figure_{figure}" for figure in FIGURES)),
             **of_stages,
             "cli_schema": "cli_schema",
