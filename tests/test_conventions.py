@@ -126,6 +126,8 @@ def test_paths_follow_layer_tenant_name_pipeline(context):
             assert path == f"{name}/demo/demo"
         elif name == "cli_schema":
             assert path == "01_raw/demo/cli/demo.yaml"
+        elif name in ("anima", "published_eisv"):
+            assert path.rpartition(".")[0] == "01_raw/demo/eisv/demo"
         elif "." not in name:
             assert path.startswith("01_raw/demo/telemetry"), (name, path)
         else:
@@ -213,10 +215,11 @@ def test_domain_packages_do_not_know_kedro():
 
 
 def test_packages_point_in_one_direction():
-    domains, frame = ("telemetry", "cli_schema"), ("pipelines", "datasets")
+    domains, frame = ("telemetry", "cli_schema", "eisv"), ("pipelines", "datasets")
     forbidden = {
         "telemetry": (
             "cli_schema",
+            "eisv",
             "training",
             "backends",
             "evaluation",
@@ -224,13 +227,24 @@ def test_packages_point_in_one_direction():
             "review",
             *frame,
         ),
-        "training": ("telemetry", "evaluation", "pipelines", "datasets", "backends"),
-        "backends": ("telemetry", "evaluation", "pipelines", "datasets"),
-        "evaluation": ("telemetry", "backends", "pipelines", "datasets"),
+        "training": (*domains, "evaluation", "backends", *frame),
+        "backends": (*domains, "evaluation", *frame),
+        "evaluation": (*domains, "backends", *frame),
         "llm": (*domains, "training", "backends", "evaluation", "export", "review", *frame),
         "review": (*domains, "training", "backends", "evaluation", "export", "llm", *frame),
         "cli_schema": (
             "telemetry",
+            "eisv",
+            "training",
+            "backends",
+            "evaluation",
+            "export",
+            "review",
+            *frame,
+        ),
+        "eisv": (
+            "telemetry",
+            "cli_schema",
             "training",
             "backends",
             "evaluation",

@@ -1,4 +1,4 @@
-"""Commands of the project: ``kedro run`` with readable errors, ``predict`` and ``review``."""
+"""Commands of the project: ``kedro run`` with readable errors, and what people ask for directly."""
 
 from __future__ import annotations
 
@@ -350,3 +350,28 @@ def draft_schema(program: str, out: Path | None, calls: int) -> None:
 
     with readable_errors():
         click.echo("\n".join(command.draft(program, out, most_calls=calls)))
+
+
+@cli.group()
+def eisv() -> None:
+    """Judge EISV expressions."""
+
+
+@eisv.command("gate1")
+@click.argument("results", metavar="RESULTS.json", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_context
+def judge_gate1(context: click.Context, results: Path) -> None:
+    """Say whether RESULTS.json passes Gate 1: exit code 0 if it does, 1 if not, with the reasons.
+
+    Gate 1 wants a mean coherence above 0.933 and at least 90 % of the answers in vocabulary. A run
+    of the pipeline eisv leaves one document for each model, prompt and temperature in
+    data/08_reporting/<tenant>/<name>/eisv/gate1. A document of your own is a JSON object with
+    mean_coherence, valid_rate, pattern_accuracy, n_total, n_valid, per_shape_coherence and
+    diversity; model, variant and temperature may be there.
+    """
+    from tracetune.eisv.command import judge_file
+
+    with readable_errors():
+        passed, lines = judge_file(results)
+        click.echo("\n".join(lines))
+    context.exit(0 if passed else 1)

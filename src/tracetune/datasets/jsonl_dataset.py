@@ -18,6 +18,9 @@ from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import atomic_path, canonical_json
 from tracetune.records import Record
 
+_SHOWN = 3
+"""Items of a list that a preview shows."""
+
 
 class JSONLDataset(AbstractVersionedDataset[Iterable[Record], list[Record]]):
     """Rows of one contract, one JSON object per line.
@@ -133,8 +136,11 @@ def _parse(record: type[Record], line: str, where: str) -> Record:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(i, dict) and "role" in i for i in value):
         return " | ".join(f"{turn['role']}: {turn['content']}" for turn in value)
+    if isinstance(value, list):
+        more = f" … {len(value)} in all" if len(value) > _SHOWN else ""
+        return "; ".join(_brief(item) for item in value[:_SHOWN]) + more
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items() if key != "content_hash")
     return str(value)

@@ -1,4 +1,4 @@
-"""Greedy answers of a base model and of adapters on top of it.
+"""Greedy answers of a base model and of adapters on top of it; sampled ones: :mod:`.sampling`.
 
 One model is loaded once; adapters are switched on it by name, and the base answers with all of
 them off. Prompts go through the chat template of the model folder with the generation prompt, the
@@ -179,11 +179,12 @@ class Generator:
         generated = output[:, ids.shape[1] :].tolist()
         steps = torch.stack(recorder.steps, dim=1).tolist()
         return [
-            self._answer(tokens, logs, max_new_tokens)
+            self.answer_of(tokens, logs, max_new_tokens)
             for tokens, logs in zip(generated, steps, strict=True)
         ]
 
-    def _answer(self, tokens: list[int], logs: list[float], max_new_tokens: int) -> Answer:
+    def answer_of(self, tokens: list[int], logs: list[float], max_new_tokens: int) -> Answer:
+        """The answer in generated tokens, whose log-probabilities are ``logs``."""
         length = next(
             (place + 1 for place, token in enumerate(tokens) if token in self.end_ids), None
         )

@@ -54,6 +54,8 @@ class ReportContext:
         synthetic: What is told about rows written for review: ``sentences``, ``table`` (rows of
             name, real, synthetic), ``dropped`` (rows of reason and number) and ``limits``; None
             where there are none.
+        effect: What the number of held-out rows allows to see; None: the words for right and wrong
+            answers.
     """
 
     title: str
@@ -69,6 +71,7 @@ class ReportContext:
     notes: Sequence[str] = field(default_factory=tuple)
     tables: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     synthetic: Mapping[str, Any] | None = None
+    effect: str | None = None
 
 
 def render(context: ReportContext) -> str:
@@ -100,7 +103,7 @@ def render(context: ReportContext) -> str:
         empty_figures=[_why_empty(f) for f in context.figures.values() if not f.data],
         example_kinds=EXAMPLE_KINDS,
         verdict=_verdict(context.gate),
-        effect=_effect_words(context.metrics, context.counts),
+        effect=context.effect or _effect_words(context.metrics, context.counts),
         splits=sorted(
             {split for counts in context.counts.values() for split in counts}, key=_place
         ),

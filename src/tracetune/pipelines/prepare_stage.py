@@ -9,13 +9,23 @@ from typing import Any, Literal
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.eisv.eisv_options import EisvOptions
+from tracetune.eisv.prompt import VARIANTS
 from tracetune.errors import ConfigurationError
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import SYNTHETIC, Example, Preference
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest
 from tracetune.telemetry.options import TelemetryOptions
-from tracetune.training.decision import KINDS, Counts, Thresholds, choose, demand
+from tracetune.training.decision import (
+    KINDS,
+    Counts,
+    Decision,
+    StageDecision,
+    Thresholds,
+    choose,
+    demand,
+)
 from tracetune.training.options import (
     BaseModelOptions,
     DpoOptions,
@@ -187,7 +197,7 @@ def prepare_stage(
     decide: Node,
     *,
     pairs: bool,
-    previous: Callable[..., dict[str, Any]] = resolve_previous,
+    previous: Callable[..., dict[str, Any]] | None = resolve_previous,
 ) -> Pipeline:
     """``splits`` and rows → held-out sets, base model, earlier adapter, decision.
 
@@ -195,7 +205,7 @@ def prepare_stage(
         pipeline: Name of the pipeline.
         decide: The node that decides; its output is ``decision``.
         pairs: Whether held-out pairs are needed (for the rewards of DPO).
-        previous: Finds the earlier adapter of the same kind of task.
+        previous: Finds the earlier adapter of the same kind of task; None where none is judged.
     """
     telemetry = ["telemetry"] if previous is resolve_previous else []
     rows = ["examples", "preferences"] if pairs else ["examples"]
@@ -215,15 +225,18 @@ def prepare_stage(
             name="resolve_base",
             tags="training",
         ),
-        Node(
-            previous,
-            inputs=["released", "base", "splits", *(f"params:{name}" for name in telemetry)],
-            outputs="previous",
-            name="resolve_previous",
-            tags="judgement",
-        ),
         decide,
     ]
+    if previous is not None:
+        nodes.append(
+            Node(
+                previous,
+                inputs=["released", "base", "splits", *(f"params:{name}" for name in telemetry)],
+                outputs="previous",
+                name="resolve_previous",
+                tags="judgement",
+            )
+        )
     if pairs:
         nodes.append(
             Node(
@@ -242,12 +255,40 @@ def prepare_stage(
         inputs={
             **shared(pipeline, "splits", *rows, *sorted(documents)),
             "embedded_models": "embedded_models",
-            "released": "released",
+            **({"released": "released"} if previous else {}),
         },
-        outputs=shared(pipeline, *tests, "base", "previous", "decision"),
+        outputs=shared(pipeline, *tests, "base", "decision", *(["previous"] if previous else [])),
         parameters={"base_model", "embedded", *telemetry}
         | {n.removeprefix("params:") for n in parameters},
     )
+
+
+def decide_eisv(
+    splits: dict[str, Any], eisv: EisvOptions, sft: SftOptions, dry_run: bool
+) -> dict[str, Any]:
+    """One teacher per variant, if there are enough windows; too few are a result."""
+    manifest, fewest = SplitManifest.model_validate(splits), sft.min_sft_examples
+    windows = manifest.count("eisv", "train")
+    enough, dry = windows >= fewest, checked_flag(dry_run)
+    reason = f"{windows} windows reach {fewest}: one teacher for each of {', '.join(eisv.variants)}"
+    if not enough:
+        reason = f"too little to train on: {windows} windows for training, {fewest} are needed"
+    stages = {}
+    for variant in VARIANTS:
+        chosen = enough and variant in eisv.variants
+        why = "" if chosen else reason if not enough else "eisv.variants does not name it"
+        why = "dry run: nothing is trained" if chosen and dry else why
+        stages[variant] = StageDecision(chosen=chosen, train=chosen and not dry, reason=why)
+    return Decision(
+        method="sft" if enough else "insufficient",
+        counts=Counts(pairs=0, examples=windows, good=0, bad=0),
+        thresholds=Thresholds(pairs=0, examples=fewest),
+        missing={} if enough else {"examples": fewest - windows},
+        confidence=min(1.0, windows / (2 * fewest)) if enough else 1.0,
+        reason=reason,
+        dry_run=dry,
+        stages=stages,
+    ).model_dump(mode="json")
 
 
 def decide_node(function: Any, *parameters: str, documents: Sequence[str] = ()) -> Node:

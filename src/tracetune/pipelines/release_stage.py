@@ -8,7 +8,6 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tracetune.evaluation.options import EvaluationOptions
 from tracetune.pipelines.namespaces import shared
 
 Document = dict[str, Any]
@@ -19,7 +18,7 @@ def release(
     base: Document,
     splits: Document,
     gate: Document,
-    evaluation: EvaluationOptions,
+    max_new_tokens: int,
     work: Path,
 ) -> Path:
     """The judged adapter with what serving needs: base, instruction, and the verdict of the gate.
@@ -43,7 +42,7 @@ def release(
                 "base": base,
                 "instruction": candidates["instruction"],
                 "output": candidates["output"],
-                "max_new_tokens": evaluation.max_new_tokens,
+                "max_new_tokens": max_new_tokens,
                 "trained_until": splits["test_start"],
             },
         )
@@ -55,13 +54,14 @@ def release_stage(pipeline: str, evaluation: str = "evaluation") -> Pipeline:
 
     Args:
         pipeline: Name of the pipeline.
-        evaluation: Name of the parameters of the judgement.
+        evaluation: Name of the parameters of the judgement, which hold ``max_new_tokens``.
     """
+    longest = "params:evaluation.max_new_tokens"
     return Pipeline(
         [
             Node(
                 release,
-                inputs=["candidates", "base", "splits", "gate", "params:evaluation", "work"],
+                inputs=["candidates", "base", "splits", "gate", longest, "work"],
                 outputs="adapter",
                 name="release",
                 tags="release",
@@ -69,5 +69,5 @@ def release_stage(pipeline: str, evaluation: str = "evaluation") -> Pipeline:
         ],
         namespace=f"{pipeline}.release",
         inputs=shared(pipeline, "candidates", "base", "splits", "gate"),
-        parameters={"params:evaluation": f"params:{evaluation}"},
+        parameters={longest: f"params:{evaluation}.max_new_tokens"},
     )

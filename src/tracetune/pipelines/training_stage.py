@@ -51,9 +51,11 @@ def inspect_sft(
     decision: Document,
     options: SftOptions,
     preflight: PreflightOptions,
+    *,
+    stage: str = "sft",
 ) -> Document:
     """The preflight report of an SFT stage."""
-    return _inspect("sft", train, validation, base, decision, options, preflight)
+    return _inspect("sft", train, validation, base, decision, options, preflight, stage=stage)
 
 
 def inspect_real(
@@ -122,9 +124,13 @@ def plan_sft(
     options: SftOptions,
     seed: int,
     work: Path,
+    *,
+    stage: str = "sft",
 ) -> Document:
     """The SFT job with a time estimate, once the preflight gates have passed."""
-    return _plan("sft", train, validation, base, report, decision, options, seed, work, None)
+    return _plan(
+        "sft", train, validation, base, report, decision, options, seed, work, None, stage=stage
+    )
 
 
 def plan_real(
@@ -289,7 +295,7 @@ def train_node(stage: str) -> Node:
         stage: ``<pipeline>.<stage>``, by which experiment logs call the run.
     """
     return Node(
-        update_wrapper(partial(train, stage=stage), train),
+        for_stage(train, stage=stage),
         inputs=["plan", "work", "logs", *(f"params:{given}" for given in TRAIN_PARAMETERS)],
         outputs="adapter",
         name="train",
@@ -297,14 +303,28 @@ def train_node(stage: str) -> Node:
     )
 
 
-def sft_stage(pipeline: str, parameters: str = "sft") -> Pipeline:
-    """Examples → preflight → job → adapter, under the namespace ``<pipeline>.sft``.
+def sft_stage(
+    pipeline: str,
+    parameters: str = "sft",
+    *,
+    stage: str = "sft",
+    select: Callable[..., Any] = select_rows,
+) -> Pipeline:
+    """Examples → preflight → job → adapter, under the namespace ``<pipeline>.<stage>``.
 
     Args:
         pipeline: Name of the pipeline.
         parameters: Name of the parameters of the stage.
+        stage: Its name, for pipelines with several SFT stages; the decision names them.
+        select: The training and validation rows of the stage.
     """
-    return _stage(pipeline, "sft", "examples", parameters, inspect_sft, plan_sft)
+    inspect, plan = for_stage(inspect_sft, stage=stage), for_stage(plan_sft, stage=stage)
+    return _stage(pipeline, stage, "examples", parameters, inspect, plan, select=select)
+
+
+def for_stage(function: Callable[..., Any], **fixed: str) -> Callable[..., Any]:
+    """A function of a node with some arguments fixed; its name and types stay."""
+    return update_wrapper(partial(function, **fixed), function)
 
 
 def real_stage(pipeline: str) -> Pipeline:
