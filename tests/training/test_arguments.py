@@ -125,3 +125,11 @@ def test_a_base_that_knows_little_sees_few_rows_more_often(
 ) -> None:
     chosen = profiles.choose("", profile)
     assert profiles.epochs(chosen, method, rows, profiles.settings(chosen, method)) == epochs
+
+
+def test_a_task_may_need_more_steps_than_the_profile_says() -> None:
+    embedded, other = profiles.choose("embedded"), profiles.choose("default")
+    trainer = profiles.settings(embedded, "sft")
+    assert profiles.epochs(embedded, "sft", 1214, trainer, min_steps=600) == 8
+    # only a base that knows little has a minimum at all
+    assert profiles.epochs(other, "sft", 1214, profiles.settings(other, "sft"), 600) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tests.training.helpers import TINY
 from tracetune.errors import ConfigurationError, DataError, GateError, ServerError
 from tracetune.files import sha256_folder, write_json
 from tracetune.training import base as base_model
-from tracetune.training import embedded, embedded_text
+from tracetune.training import embedded, embedded_programs, embedded_text, leaks
 from tracetune.training.base import BaseModelRef
 from tracetune.training.options import BaseModelOptions, EmbeddedRecipe
 
@@ -64,6 +66,33 @@ def test_the_text_is_seeded_and_has_no_short_requests() -> None:
     assert not any("_agent" in turn["content"] for talk in first for turn in talk)
 
 
+def test_what_is_asked_of_invented_programs_stands_in_the_answer() -> None:
+    writer = embedded_programs.Programs(random.Random(5))
+    numbers = shipped = 0
+    for _ in range(200):
+        talk = writer.conversation()
+        shipped += talk[0]["content"].startswith("You turn requests into commands of gh")
+        for user, answer in zip(talk[1::2], talk[2::2], strict=True):
+            value = json.loads(answer["content"])
+            if value["type"] != "command":
+                continue
+            for name, given in value["args"].items():
+                numbers += isinstance(given, int)
+                assert str(given) in user["content"], (name, user, answer)
+    assert numbers > 100
+    assert shipped == 0
+
+
+def test_a_number_is_read_digit_by_digit(base: BaseModelRef) -> None:
+    tokenizer = base_model.load_tokenizer(base)
+    said = tokenizer("close ticket 931", add_special_tokens=False)["input_ids"]
+    written = tokenizer('{"number":931}', add_special_tokens=False)["input_ids"]
+    digits = tokenizer("931", add_special_tokens=False)["input_ids"]
+    assert len(digits) == 3
+    assert said[-3:] == digits
+    assert written[-4:-1] == digits
+
+
 def test_the_answers_are_found_as_the_template_marks_them(base: BaseModelRef) -> None:
     tokenizer = base_model.load_tokenizer(base)
     for talk in embedded_text.conversations(3, 30):
@@ -82,7 +111,7 @@ def test_a_held_out_row_in_the_text_is_found() -> None:
         embedded.check_no_leak(TINY, [known[0].upper() + "!"])
     long = "one two three four five six seven eight nine ten eleven twelve"
     with pytest.raises(GateError, match="1 nearly are"):
-        embedded_text.check_no_leak([long], [long + " thirteen"])
+        leaks.check_no_leak([long], [long + " thirteen"])
 
 
 def test_a_local_folder_is_a_base_model(base: BaseModelRef) -> None:

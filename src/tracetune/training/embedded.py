@@ -16,14 +16,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetune.training import embedded_text, recipe_cache
-from tracetune.training.embedded_text import LeakReport
+from tracetune.training import embedded_programs, embedded_text, leaks, recipe_cache
+from tracetune.training.leaks import LeakReport
 from tracetune.training.options import EmbeddedRecipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raised whenever this module would build another model from the same recipe."""
 
 PAD, BOS, START, END = "<|pad|>", "<|bos|>", "<|im_start|>", "<|im_end|>"
@@ -85,7 +85,7 @@ def check_no_leak(recipe: EmbeddedRecipe, held_out: list[str]) -> LeakReport:
         GateError: One is, or nearly is.
     """
     known = embedded_text.texts(recipe.seed, recipe.conversations)
-    return embedded_text.check_no_leak(known, held_out)
+    return leaks.check_no_leak(known, held_out)
 
 
 def train_tokenizer(
@@ -96,7 +96,13 @@ def train_tokenizer(
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # a digit is a token: numbers are copied digit by digit, whatever stands before them
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.vocab_size,
@@ -105,7 +111,8 @@ def train_tokenizer(
         show_progress=False,
     )
     turns = (turn["content"] for talk in conversations for turn in talk)
-    words = embedded_text.read_corpus().words * WORD_REPEATS
+    corpus = embedded_text.read_corpus()
+    words = [*corpus.words, *embedded_text.line_words(), *embedded_programs.words()] * WORD_REPEATS
     tokenizer.train_from_iterator((text for part in (turns, words) for text in part), trainer)
     tokenizer_class: Any = PreTrainedTokenizerFast
     fast = tokenizer_class(

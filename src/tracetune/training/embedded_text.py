@@ -11,21 +11,15 @@ import json
 import random
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from tracetune.errors import GateError
 from tracetune.files import sha256_file
+from tracetune.training.embedded_programs import MIN_WORDS, Programs, request_of
 
 CORPUS = Path(__file__).parent / "embedded_corpus"
-NEAR = 0.8
-SHINGLE = 3
-_MIN_WORDS = 4  # shorter requests are everybody's: they would collide with held-out rows
 _SHARES = {
     "topic": 0.46,
     "both": 0.12,
@@ -38,6 +32,8 @@ _SHARES = {
     "slot": 0.03,
     "echo": 0.04,
     "chat": 0.08,
+    "lines": 0.05,
+    "program": 0.6,
 }
 
 Conversation = list[dict[str, str]]
@@ -67,6 +63,7 @@ class Corpus:
     keys: list[str]
     joints: list[str]
     words: list[str]
+    lines: dict[str, list[str]]
     replies: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -106,6 +103,7 @@ def read_corpus() -> Corpus:
         keys=_words(shared["names"]["keys"]),
         words=_words(shared["names"]["words"]),
         joints=_words(shared["patterns"]["joints"]),
+        lines={name: _words(text) for name, text in shared["lines"].items()},
         replies=replies,
     )
 
@@ -125,6 +123,7 @@ class Writer:
         """Starts the random sequence."""
         self.corpus = read_corpus()
         self.random = random.Random(f"embedded text {seed}")
+        self.programs = Programs(self.random)
 
     def request(self, kind: Kind) -> tuple[str, dict[str, str]]:
         """A request of this kind, and the details that stand in it."""
@@ -139,7 +138,7 @@ class Writer:
                 other = self.random.choice(self.corpus.kinds)
                 more, _ = self._fill(self.random.choice(other.lines), other)
                 text = f"{text.rstrip('?')} {self.random.choice(self.corpus.joints)} {more}"
-            if len(text.split()) >= _MIN_WORDS:
+            if len(text.split()) >= MIN_WORDS:
                 return self._style(text), found
 
     def _fill(self, pattern: str, kind: Kind) -> tuple[str, dict[str, str]]:
@@ -168,9 +167,11 @@ class Writer:
 
     def conversation(self) -> Conversation:
         """One conversation: a task about a request, and its answer."""
+        task = self.random.choices(list(_SHARES), list(_SHARES.values()))[0]
+        if task == "program":
+            return self.programs.conversation()
         kind = self.random.choice(self.corpus.kinds)
         request, details = self.request(kind)
-        task = self.random.choices(list(_SHARES), list(_SHARES.values()))[0]
         if task == "slot" and not details:
             task = "topic"
         system, user, answer = self._task(task, kind, request, details)
@@ -230,6 +231,8 @@ class Writer:
             return instruction.format(slot=name), request, answer
         if task == "several":
             return self._several(instruction)
+        if task == "lines":
+            return self._lines(instruction)
         if task == "details":
             return self._details(instruction, request, details)
         if task == "echo":
@@ -242,6 +245,19 @@ class Writer:
         said = f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else words[0]
         answer = _dump({key: words}, '":[' in instruction)
         return instruction.format(key=key), f"the words are {said}", answer
+
+    def _lines(self, instruction: str) -> tuple[str, str, str]:
+        """Some words after each key, as the user names them."""
+        found = self.corpus.lines
+        keys = [key.replace(" ", "_") for key in self.random.sample(found["keys"], 3)]
+        mark = self.random.choice([*found["marks"], ""])
+        said, answer = [], []
+        for key in keys:
+            pick = self.random.sample(found["words"], self.random.randint(1, 3))
+            said.append(f"{' and '.join(pick)} for {key}")
+            answer.append(f"{key}: {' '.join(f'{mark}{word}{mark}' for word in pick)}")
+        user = f"{', '.join(said)}" + (f", each between {mark}" if mark else "")
+        return instruction.format(keys=", ".join(keys)), user, "\n".join(answer)
 
     def _details(
         self, instruction: str, request: str, details: dict[str, str]
@@ -296,6 +312,13 @@ def _dump(value: dict[str, Any], compact: bool) -> str:
     return json.dumps(value, separators=separators, ensure_ascii=False)
 
 
+def line_words() -> list[str]:
+    """Words of answers in lines: each becomes a token, with and without a space before it."""
+    found = read_corpus().lines
+    plain = [*" ".join(found["keys"]).split(), *found["words"]]
+    return [form for word in dict.fromkeys(plain) for form in (word, f" {word}")]
+
+
 def kind_texts() -> list[list[str]]:
     """Per kind its words and sentences, each as it stands at the start and inside a sentence."""
     result = []
@@ -318,76 +341,5 @@ def texts(seed: int, count: int) -> list[str]:
         for conversation in conversations(seed, count)
         for turn in conversation
         if turn["role"] == "user"
-        for line in turn["content"].splitlines()
+        for line in request_of(turn["content"]).splitlines()
     ]
-
-
-class LeakReport(BaseModel):
-    """What of the held-out rows stands in the text of the base model.
-
-    Attributes:
-        texts: Number of different texts of the base model.
-        held_out: Number of held-out texts compared.
-        exact: Held-out texts that stand in it word for word.
-        near: Held-out texts whose word 3-shingles overlap one of its texts by 0.8 or more.
-        closest: Largest overlap found.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    texts: int
-    held_out: int
-    exact: list[str]
-    near: list[str]
-    closest: float
-
-
-def _normal(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.casefold()))
-
-
-def _shingles(words: Sequence[str]) -> frozenset[Any]:
-    if len(words) < SHINGLE:
-        return frozenset([tuple(words)])
-    return frozenset(tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1))
-
-
-def check_no_leak(base_texts: Iterable[str], held_out: Iterable[str]) -> LeakReport:
-    """Proves that no held-out row stands in the text the base model has read.
-
-    Args:
-        base_texts: Texts of the base model.
-        held_out: User texts of the test windows.
-
-    Raises:
-        GateError: A held-out text is in the base text, or nearly so.
-    """
-    known = {_normal(text) for text in base_texts}
-    index: dict[Any, list[frozenset[Any]]] = {}
-    for words in known:
-        shingles = _shingles(words)
-        for shingle in shingles:
-            index.setdefault(shingle, []).append(shingles)
-    rows = sorted(set(held_out))
-    exact, near, closest = [], [], 0.0
-    for text in rows:
-        words = _normal(text)
-        shingles = _shingles(words)
-        candidates = (other for shingle in shingles for other in index.get(shingle, ()))
-        best = max((len(shingles & o) / len(shingles | o) for o in candidates), default=0.0)
-        closest = max(closest, best)
-        if words in known:
-            exact.append(text)
-        elif best >= NEAR:
-            near.append(text)
-    report = LeakReport(
-        texts=len(known), held_out=len(rows), exact=exact, near=near, closest=round(closest, 4)
-    )
-    if exact or near:
-        raise GateError(
-            f"{len(exact)} held-out texts are in the text of the embedded base model and "
-            f"{len(near)} nearly are, for example {(exact + near)[0]!r}",
-            where="embedded base model",
-            remedy="change embedded.seed, which writes another text, or take another base model",
-        )
-    return report

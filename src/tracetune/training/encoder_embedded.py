@@ -22,9 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracetune.training import embedded_text, recipe_cache
-from tracetune.training.embedded_text import LeakReport
+from tracetune.training import embedded_text, leaks, recipe_cache
 from tracetune.training.embedding_options import EncoderRecipe
+from tracetune.training.leaks import LeakReport
 
 CODE_VERSION = 1
 """Raised whenever this module would build another encoder from the same recipe."""
@@ -68,7 +68,7 @@ def check_no_leak(recipe: EncoderRecipe, held_out: list[str]) -> LeakReport:
     Raises:
         GateError: One is, or nearly is.
     """
-    return embedded_text.check_no_leak([text for _, text in requests(recipe)], held_out)
+    return leaks.check_no_leak([text for _, text in requests(recipe)], held_out)
 
 
 def _tokenizer(recipe: EncoderRecipe) -> Any:

@@ -187,7 +187,8 @@ def build_job(
     rows = dataset_ref(dataset)
     if stage.trainer.get("num_train_epochs") is None:
         profile, count = profiles.choose("", base.profile), rows.rows[TRAIN_FILE]
-        trainer["num_train_epochs"] = profiles.epochs(profile, method, count, trainer)
+        least = stage.min_steps if isinstance(stage, SftOptions) else None
+        trainer["num_train_epochs"] = profiles.epochs(profile, method, count, trainer, least)
     return TrainingJob(
         method=method,
         base=base,

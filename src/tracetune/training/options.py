@@ -55,8 +55,8 @@ class EmbeddedRecipe(Options):
     layers: int = Field(default=2, gt=0)
     heads: int = Field(default=4, gt=0)
     max_positions: int = Field(default=1024, gt=0)
-    conversations: int = Field(default=4500, gt=0)
-    batch_tokens: int = Field(default=1024, gt=0)
+    conversations: int = Field(default=5000, gt=0)
+    batch_tokens: int = Field(default=1536, gt=0)
     learning_rate: float = Field(default=2e-2, gt=0)
     embedding_rate: float = Field(default=3e-3, gt=0)
     threads: int = Field(default=2, gt=0)
@@ -87,9 +87,12 @@ class SftOptions(StageOptions):
     Attributes:
         min_sft_examples: Fewest training rows for a model of SFT alone; as the stage before DPO
             it takes what there is.
+        min_steps: Optimiser steps that a base needs for this task if its profile has a minimum (the
+            embedded one); ``null``: the minimum of the profile.
     """
 
     min_sft_examples: int = Field(default=50, ge=1)
+    min_steps: int | None = Field(default=None, ge=1)
 
 
 class DpoOptions(StageOptions):

@@ -155,7 +155,13 @@ def settings(profile: Profile, method: Method) -> dict[str, Any]:
     return copy.deepcopy(getattr(profile, method))
 
 
-def epochs(profile: Profile, method: Method, rows: int, trainer: dict[str, Any]) -> int | float:
+def epochs(
+    profile: Profile,
+    method: Method,
+    rows: int,
+    trainer: dict[str, Any],
+    min_steps: int | None = None,
+) -> int | float:
     """Epochs of a job: those of its arguments, or more if the profile asks for a minimum of steps.
 
     Args:
@@ -163,11 +169,12 @@ def epochs(profile: Profile, method: Method, rows: int, trainer: dict[str, Any])
         method: The method; only SFT and KTO, which start from the base, have a minimum.
         rows: Training rows.
         trainer: Arguments of the trainer; ``num_train_epochs`` comes from the profile.
+        min_steps: The minimum for this task; None for that of the profile.
     """
     planned: int | float = trainer["num_train_epochs"]
     if not profile.min_steps or method not in ("sft", "kto") or not rows:
         return planned
     batch = int(trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"])
-    needed = math.ceil(profile.min_steps / math.ceil(rows / batch))
+    needed = math.ceil((min_steps or profile.min_steps) / math.ceil(rows / batch))
     needed = min(needed, profile.max_epochs)
     return needed if needed > planned else planned
