@@ -104,6 +104,21 @@ def test_graph_of_cli(viz):
         assert f"cli.{stage}" in stages
 
 
+def test_graph_of_eisv(viz):
+    graph = get(f"{viz}/api/pipelines/eisv")
+    assert graph["layers"] == [
+        *("raw", "intermediate", "primary", "feature", "model_input", "models", "model_output"),
+        "reporting",
+    ]
+    stages = {node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
+    teachers = ("full", "no_shape", "no_shape_no_duration")
+    for stage in ("data", "prepare", *teachers, "student", "judgement", "release", "reporting"):
+        assert f"eisv.{stage}" in stages
+    figures = {n["name"] for n in graph["nodes"] if n["name"].startswith("eisv.figure_")}
+    shown = ("shapes", "confusion", "coherence", "tokens", "losses")
+    assert figures == {f"eisv.figure_{name}" for name in shown}
+
+
 @pytest.mark.parametrize(
     ("dataset", "kind"),
     [

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from kedro.io import DatasetError, Version
 
 from tracetune.datasets.jsonl_dataset import JSONLDataset
+from tracetune.eisv.mix import fill_up
+from tracetune.eisv.options import MixOptions
 from tracetune.errors import DataError
 from tracetune.records import Example, Message, make_example, make_preference
 
@@ -132,6 +134,18 @@ def test_preview_reads_only_the_first_rows(tmp_path):
     preview = data.preview(nrows=3)
     assert len(preview["data"]) == 3
     assert "question 0" in preview["data"][0][preview["columns"].index("prompt")]
+
+
+def test_preview_shows_lists_that_are_no_conversation(tmp_path):
+    data = dataset(tmp_path, record="tracetune.records.EisvTrajectory")
+    rows, _ = fill_up([], MixOptions(min_per_shape=1), tenant="demo", seed=1)
+    data.save(rows)
+    preview = data.preview(nrows=2)
+    shown = preview["data"][0][preview["columns"].index("states")]
+    assert "E=0." in shown
+    assert shown.count("; ") == 2
+    assert shown.endswith("… 20 in all")
+    assert preview["data"][0][preview["columns"].index("expressions")] == ""
 
 
 def test_lone_surrogate_is_refused():
