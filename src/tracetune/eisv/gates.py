@@ -323,8 +323,8 @@ def honest_gate(trials: Sequence[HonestTrial]) -> HonestVerdict:
         ),
         does_not_show=(
             "That the shape is always right, or that synthetic windows are told apart by their "
-            "dynamics: flat dimensions and levels give some of them away to a classifier too "
-            "(A10.7). Nor that answers have the variety of the labels: see total variation."
+            "dynamics: flat dimensions and levels give some of them away to a classifier too. "
+            "Nor that answers have the variety of the labels: see total variation."
         ),
     )
     return HonestVerdict(verdict=verdict, trials=list(trials))

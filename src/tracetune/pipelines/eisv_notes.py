@@ -243,17 +243,17 @@ def _honest(metrics: Document) -> Document:
         "depend on the window. Bar: what a classifier on the same numbers gets with the expression "
         "rules, or with one word where answers are sharper than the labels. Decided by the teacher "
         f"without shape and duration at T = 1: gain above 0, difference above -{MARGIN:.2f}.",
-        "header": ["", "n", "Coherence", "Gain", "Bar", "Difference to the bar", "Recognised"],
+        "header": ["", "n", "Coherence", "Gain", "Bar", "Difference", "Recognised", "Not worse"],
         "rows": [
             [
                 _title(one),
                 str(one["n"]),
-                _mean(one["coherence"]),
+                number(one["coherence"]["mean"]),
                 _signed(one["gain"]),
                 f"{one['classifier_' + one['bar']]['mean']:.3f} ({one['bar'].replace('_', ' ')})",
                 _signed(one["difference"]),
-                ("yes" if one["recognised"] else "no")
-                + (", not worse" if one["not_worse"] else ", may be worse"),
+                number(one["recognised"]),
+                number(one["not_worse"]),
             ]
             for one in [*metrics["honest"]["trials"], *students]
         ],
