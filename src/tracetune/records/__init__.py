@@ -23,6 +23,15 @@ from tracetune.records.base import (
     Text,
     UtcTime,
 )
+from tracetune.records.chats import (
+    ChatAttachment,
+    ChatProvider,
+    ChatRewrite,
+    ChatRole,
+    ChatTurn,
+    Conversation,
+    RewriteSource,
+)
 from tracetune.records.conversations import (
     Trajectory,
     Turn,
@@ -51,6 +60,12 @@ from tracetune.records.searches import (
 __all__ = [
     "SYNTHETIC",
     "CatalogueDocument",
+    "ChatAttachment",
+    "ChatProvider",
+    "ChatRewrite",
+    "ChatRole",
+    "ChatTurn",
+    "Conversation",
     "EisvExpression",
     "EisvOrigin",
     "EisvPattern",
@@ -66,6 +81,7 @@ __all__ = [
     "Rating",
     "Record",
     "ReviewItem",
+    "RewriteSource",
     "Row",
     "SearchQuery",
     "Split",
