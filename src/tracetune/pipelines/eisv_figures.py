@@ -25,6 +25,7 @@ WORDS = {
     "no_shape_no_duration": "without shape and duration",
 }
 """What the prompt of a variant shows, in words."""
+TEACHER_COLOUR = "#0072b2"
 _LINES = {"E": "#d55e00", "I": "#0072b2", "S": "#cc79a7", "V": "#6b6b6b"}
 _HEAT = {1.0: "#0072b2", 0.3: "#56b4e9", 0.0: "#e69f00"}
 _SCALE = [[0, "#ffffff"], [1, "#0072b2"]]

@@ -218,13 +218,18 @@ def draw_eisv_figures(
     from tracetune.pipelines import eisv_figures
     from tracetune.pipelines.judgement_stage import history_of
 
-    histories = {name: history_of(Path(path)) for name, path in candidates["adapters"].items()}
+    histories = {
+        eisv_figures.WORDS[name]: history_of(Path(path))
+        for name, path in candidates["adapters"].items()
+    }
+    losses = loss_curves(histories)
+    losses.update_traces(line_color=eisv_figures.TEACHER_COLOUR)
     return (
         eisv_figures.example_shapes(trajectories),
         eisv_figures.confusion(metrics),
         eisv_figures.coherence_by_shape(metrics),
         eisv_figures.token_usage(predictions),
-        loss_curves(histories),
+        losses,
     )
 
 
