@@ -122,7 +122,7 @@ def test_paths_follow_layer_tenant_name_pipeline(context):
             assert path == "06_models/_embedded"
         elif name == "released":  # what earlier runs of any pipeline left
             assert path == "06_models/demo/demo"
-        elif name in ("reviews", "llm"):  # what people decided and what was paid: kept by `clean`
+        elif name in ("reviews", "llm", "jobs"):  # what people decided and what was paid
             assert path == f"{name}/demo/demo"
         elif name == "cli_schema":
             assert path == "01_raw/demo/cli/demo.yaml"

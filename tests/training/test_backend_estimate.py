@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.helpers import dpo_job, examples, pairs, sft_job
 from tracetune import backends
-from tracetune.backends import JobHandle
+from tracetune.backends import JobHandle, RemoteJobs, TogetherOptions
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import sha256_folder
 from tracetune.training import preflight
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.training
 def test_the_local_backend_runs_a_job_to_its_end(
     base: BaseModelRef, sft_folder: Path, tmp_path: Path
 ) -> None:
-    backend = backends.get("local")
+    backend = backends.get("local", TogetherOptions(), RemoteJobs(tmp_path / "jobs", None))
     job = sft_job(base, tmp_path / "rows")
     handle = backend.launch(job, tmp_path / "adapter", tmp_path / "work")
     again = JobHandle.model_validate_json(handle.model_dump_json())
@@ -34,9 +34,9 @@ def test_the_local_backend_runs_a_job_to_its_end(
         backend.fetch(other)
 
 
-def test_an_unknown_backend_is_named() -> None:
+def test_an_unknown_backend_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'local'"):
-        backends.get("locl")
+        backends.get("locl", TogetherOptions(), RemoteJobs(tmp_path, None))
 
 
 def test_the_estimate_counts_tokens_and_operations(base: BaseModelRef, tmp_path: Path) -> None:

@@ -8,18 +8,39 @@ job again later.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 from tracetune.backends.base import Backend, JobHandle, JobState
 from tracetune.backends.local import LocalBackend
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together import TogetherBackend
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import ConfigurationError
 
-__all__ = ["Backend", "JobHandle", "JobState", "LocalBackend", "get"]
+__all__ = [
+    "Backend",
+    "JobHandle",
+    "JobState",
+    "LocalBackend",
+    "RemoteJobs",
+    "TogetherBackend",
+    "TogetherOptions",
+    "get",
+]
 
-_BACKENDS: dict[str, type[Backend]] = {LocalBackend.name: LocalBackend}
+_BACKENDS: dict[str, Callable[[TogetherOptions, RemoteJobs], Backend]] = {
+    LocalBackend.name: lambda _options, _jobs: LocalBackend(),
+    TogetherBackend.name: TogetherBackend,
+}
 
 
-def get(name: str) -> Backend:
+def get(name: str, together: TogetherOptions, jobs: RemoteJobs) -> Backend:
     """The backend called ``name``.
+
+    Args:
+        name: ``local`` or ``together``.
+        together: Parameters of Together AI.
+        jobs: Jobs of the tenant and name that run elsewhere, and the key for them.
 
     Raises:
         ConfigurationError: There is none of that name.
@@ -32,4 +53,4 @@ def get(name: str) -> Backend:
             where="backend",
             remedy=f"choose one of: {', '.join(_BACKENDS)}",
         )
-    return _BACKENDS[name]()
+    return _BACKENDS[name](together, jobs)

@@ -44,9 +44,17 @@ class JobState(BaseModel):
 
 
 class Backend(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    Attributes:
+        name: What the parameter ``backend`` calls it.
+        poll_seconds: Between two looks at a job.
+        wait_seconds: Longest wait of one run for a job; None for no limit.
+    """
 
     name: ClassVar[str]
+    poll_seconds: float
+    wait_seconds: float | None
 
     def launch(
         self, job: TrainingJob, out: Path, work: Path, tracking: Tracking = NOWHERE

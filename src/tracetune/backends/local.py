@@ -16,6 +16,8 @@ class LocalBackend:
     """Runs a job to its end inside ``launch``; gives the same bytes as ``python -m``."""
 
     name: ClassVar[str] = "local"
+    poll_seconds = 0.0  # a job has ended when launch returns
+    wait_seconds: float | None = None
 
     def launch(
         self, job: TrainingJob, out: Path, work: Path, tracking: Tracking = NOWHERE

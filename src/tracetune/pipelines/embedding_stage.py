@@ -10,6 +10,7 @@ from kedro.pipeline import Node, Pipeline
 from tracetune.errors import ConfigurationError
 from tracetune.pipelines import training_stage
 from tracetune.pipelines.namespaces import shared
+from tracetune.pipelines.train_node import TRAIN_PARAMETERS, train_node
 from tracetune.records import SearchQuery, Triplet
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest, verify
@@ -200,9 +201,12 @@ def encoder_stage(pipeline: str) -> Pipeline:
                 name="plan",
                 tags="training",
             ),
-            training_stage.train_node(f"{pipeline}.encoder"),
+            train_node(f"{pipeline}.encoder"),
         ],
         namespace=f"{pipeline}.encoder",
-        inputs=shared(pipeline, "splits", "triplets", "base", "decision", "logs"),
-        parameters={"embedding", "seed", *training_stage.TRAIN_PARAMETERS},
+        inputs={
+            **shared(pipeline, "splits", "triplets", "base", "decision", "logs"),
+            "jobs": "jobs",
+        },
+        parameters={"embedding", "seed", *TRAIN_PARAMETERS},
     )

@@ -66,19 +66,22 @@ def collect_adapters(
     state = "skipped"
     if previous["path"] is not None:
         adapters["previous"] = previous["path"]
-    judged = None
+    judged, waits = None, False
     for name in [key.removesuffix("_adapter") for key in stages if key.endswith("_adapter")]:
         folder, plan = stages[f"{name}_adapter"], stages[f"{name}_plan"]
         status = read_status(folder)
         if status.status != "trained":
             reasons.append(status.reason)
             state = status.status if status.status in ("insufficient", "waiting") else state
+            waits = waits or status.status == "waiting"
             continue
         adapters[name] = str(folder)
         judged = name
         if name == "dpo":
             reference = "sft" if plan["job"]["start_from"] else "base"
             rewards = {"reference": reference, "beta": plan["job"]["trainer"]["beta"]}
+    if waits:  # a later stage runs elsewhere; what is there so far is not the result
+        judged, rewards, state = None, None, "waiting"
     return {
         "judged": judged,
         "status": "trained" if judged else state,

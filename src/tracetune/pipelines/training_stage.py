@@ -7,15 +7,15 @@ stage that does not train hands on a folder that holds only a status; nothing is
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.pipelines.namespaces import shared
+from tracetune.pipelines.train_node import TRAIN_PARAMETERS, for_stage, train_node
 from tracetune.records import SYNTHETIC, Example
-from tracetune.runs import read_status, write_skipped
+from tracetune.runs import read_status
 from tracetune.splits import AnyRow, SplitManifest
 from tracetune.training.options import (
     DpoOptions,
@@ -25,9 +25,6 @@ from tracetune.training.options import (
     SftOptions,
     StageOptions,
 )
-
-POLL_SECONDS = 10.0
-"""Between two looks at a job that runs elsewhere."""
 
 Document = dict[str, Any]
 
@@ -162,7 +159,13 @@ def plan_dpo(
     sft_adapter: Path,
 ) -> Document:
     """The DPO job with a time estimate, once the preflight gates have passed."""
-    start = sft_adapter if read_status(sft_adapter).status == "trained" else None
+    before = read_status(sft_adapter)
+    chosen = decision["stages"]["dpo"]["chosen"]
+    if chosen and before.status == "waiting" and options.start_from == "sft":
+        # Its SFT runs elsewhere and has not ended: DPO never starts from another model instead.
+        nothing: Document = {"job_hash": None, "job": None, "estimate": None}
+        return {"train": False, "reason": before.reason, "status": "waiting", **nothing}
+    start = sft_adapter if before.status == "trained" else None
     return _plan("dpo", train, validation, base, report, decision, options, seed, work, start)
 
 
@@ -240,69 +243,6 @@ def _plan(
     }
 
 
-def train(
-    plan: Document,
-    work: Path,
-    logs: Path,
-    backend: str,
-    report_to: Any,
-    tenant: str,
-    name: str,
-    *,
-    stage: str,
-) -> Path:
-    """Trains the planned job, or hands on why it is not trained.
-
-    Args:
-        plan: The job, or why there is none.
-        work: Folder for its rows, checkpoints and result.
-        logs: Folder for experiment logs.
-        backend: Where it runs.
-        report_to: Which experiment logs are written; no part of the job.
-        tenant: Whose data it is.
-        name: What is trained.
-        stage: ``<pipeline>.<stage>``.
-
-    Returns:
-        The model folder.
-    """
-    import time
-
-    from tracetune import backends
-    from tracetune.training.job import TrainingJob
-    from tracetune.training.tracking import Tracking, check, tools_of
-
-    chosen, tools = backends.get(backend), tools_of(report_to)
-    check(tools)
-    if not plan["train"]:
-        return write_skipped(work / "skipped", plan["reason"], plan["status"])
-    tracking = Tracking(tools, f"{tenant}/{name}/{stage}", logs)
-    job = TrainingJob.model_validate(plan["job"])
-    handle = chosen.launch(job, work / "model", work / "jobs", tracking)
-    while chosen.poll(handle).state == "running":
-        time.sleep(POLL_SECONDS)
-    return chosen.fetch(handle)
-
-
-TRAIN_PARAMETERS = ("backend", "report_to", "tenant", "name")
-"""Parameters of :func:`train_node`."""
-
-
-def train_node(stage: str) -> Node:
-    """``plan`` and ``work`` → ``adapter``.
-
-    Args:
-        stage: ``<pipeline>.<stage>``, by which experiment logs call the run.
-    """
-    return Node(
-        for_stage(train, stage=stage),
-        inputs=["plan", "work", "logs", *(f"params:{given}" for given in TRAIN_PARAMETERS)],
-        outputs="adapter",
-        name="train",
-        tags=["training", "gpu"],
-    )
-
-
 def sft_stage(
     pipeline: str,
     parameters: str = "sft",
@@ -320,11 +260,6 @@ def sft_stage(
     """
     inspect, plan = for_stage(inspect_sft, stage=stage), for_stage(plan_sft, stage=stage)
     return _stage(pipeline, stage, "examples", parameters, inspect, plan, select=select)
-
-
-def for_stage(function: Callable[..., Any], **fixed: str) -> Callable[..., Any]:
-    """A function of a node with some arguments fixed; its name and types stay."""
-    return update_wrapper(partial(function, **fixed), function)
 
 
 def real_stage(pipeline: str) -> Pipeline:
@@ -411,6 +346,7 @@ def _stage(
         namespace=f"{pipeline}.{stage}",
         inputs={
             **shared(pipeline, "splits", rows, "base", "decision", "logs"),
+            "jobs": "jobs",
             **{name: f"{pipeline}.{given}" for name, given in (documents or {}).items()},
             **start,
         },

@@ -13,7 +13,8 @@ from tracetune.pipelines.eisv_judgement_stage import eisv_judgement_stage
 from tracetune.pipelines.eisv_report_stage import eisv_report_stage
 from tracetune.pipelines.eisv_student_stage import eisv_student_stage
 from tracetune.pipelines.prepare_stage import decide_eisv, decide_node, prepare_stage
-from tracetune.pipelines.training_stage import for_stage, sft_stage
+from tracetune.pipelines.train_node import for_stage
+from tracetune.pipelines.training_stage import sft_stage
 
 NAME = "eisv"
 
