@@ -25,6 +25,7 @@ KEDRO_PLACES = {"datasets", "pipelines"}
 KEDRO_FILES = {
     "hooks.py",
     "cli.py",
+    "cli_jobs.py",
     "config.py",
     "settings.py",
     "resolvers.py",

@@ -17,6 +17,7 @@ from kedro.io import DatasetError
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from tracetune.cli_jobs import jobs
 from tracetune.errors import ConfigurationError, DataError, TracetuneError
 
 HARMLESS = (
@@ -52,7 +53,7 @@ def readable_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _project_context(project: Path, env: str | None, **params: str) -> Iterator[Any]:
+def project_context(project: Path, env: str | None, **params: str) -> Iterator[Any]:
     """The project's catalog and parameters for these runtime parameters, without a run."""
     with KedroSession.create(project, env=env, runtime_params=params) as session:
         yield session.load_context()  # type: ignore[attr-defined]
@@ -125,7 +126,7 @@ def _answer(
 
     if not text.strip():
         raise ConfigurationError("there is no text to answer", where="TEXT")
-    with _project_context(project, env, tenant=tenant, name=name) as context:
+    with project_context(project, env, tenant=tenant, name=name) as context:
         catalog = context.catalog
         released = catalog.get(f"{pipeline}.release.adapter")
         if released is None:
@@ -185,7 +186,7 @@ def ask(
 
 def _exported(project: Path, tenant: str, name: str, env: str | None) -> tuple[Path, Any]:
     """The newest exported model of a program, and its schema."""
-    with _project_context(project, env, tenant=tenant, name=name) as context:
+    with project_context(project, env, tenant=tenant, name=name) as context:
         schema = context.catalog.load("cli_schema")
         exported = context.catalog.get("cli.export.model")
         # A run that trained nothing leaves a folder without a file.
@@ -282,7 +283,7 @@ def _reviews(project: Path, tenant: str, name: str, env: str | None) -> tuple[An
     """The review of a tenant and name, and its options."""
     from tracetune.review.options import ReviewOptions
 
-    with _project_context(project, env, tenant=tenant, name=name) as context:
+    with project_context(project, env, tenant=tenant, name=name) as context:
         try:
             options = ReviewOptions.model_validate(context.params.get("review", {}))
         except ValidationError as error:
@@ -313,7 +314,7 @@ def list_schemas(metadata: Any, tenant: str, env: str | None) -> None:
         raise click.BadParameter(str(error), param_hint="--tenant") from None
     with (
         readable_errors(),
-        _project_context(metadata.project_path, env, tenant=tenant) as context,
+        project_context(metadata.project_path, env, tenant=tenant) as context,
     ):
         raw_root = metadata.project_path / context.config_loader["globals"]["raw_root"]
         click.echo("\n".join(command.list_schemas(raw_root, tenant)))
@@ -375,3 +376,6 @@ def judge_gate1(context: click.Context, results: Path) -> None:
         passed, lines = judge_file(results)
         click.echo("\n".join(lines))
     context.exit(0 if passed else 1)
+
+
+cli.add_command(jobs)
