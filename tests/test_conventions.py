@@ -216,11 +216,15 @@ def test_domain_packages_do_not_know_kedro():
 
 
 def test_packages_point_in_one_direction():
-    domains, frame = ("telemetry", "cli_schema", "eisv"), ("pipelines", "datasets")
+    domains, frame = (
+        ("telemetry", "cli_schema", "eisv", "conversations"),
+        ("pipelines", "datasets"),
+    )
     forbidden = {
         "telemetry": (
             "cli_schema",
             "eisv",
+            "conversations",
             "training",
             "backends",
             "evaluation",
@@ -236,6 +240,7 @@ def test_packages_point_in_one_direction():
         "cli_schema": (
             "telemetry",
             "eisv",
+            "conversations",
             "training",
             "backends",
             "evaluation",
@@ -246,6 +251,18 @@ def test_packages_point_in_one_direction():
         "eisv": (
             "telemetry",
             "cli_schema",
+            "conversations",
+            "training",
+            "backends",
+            "evaluation",
+            "export",
+            "review",
+            *frame,
+        ),
+        "conversations": (
+            "telemetry",
+            "cli_schema",
+            "eisv",
             "training",
             "backends",
             "evaluation",

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tracetune.conversations.accept import is_mock
-from tracetune.conversations.classify import (
-    Label,
-)
+from tracetune.conversations.classify import Label, exec_of, stall_of
 from tracetune.conversations.dispreferred import (
     confirmation_reflex,
     format_drift,
@@ -209,7 +207,9 @@ class _Builder:
         self._broken_forms(exchange, label, better)
 
     def _kept(self, exchange: Exchange, label: Label) -> None:
-        modes = [] if label.verdict == "justified" else modes_of(exchange.answer, label)
+        # Where the work was done, no question was needed, however unclear the request was.
+        asked_rightly = label.verdict == "justified" and not label.exec
+        modes = [] if asked_rightly else modes_of(exchange.answer, label)
         spoilt = bool(label.stall.refusals) or is_mock(exchange.answer)
         self._sft(exchange, label, exchange.answer, "kept", "human_corpus", modes, spoilt=spoilt)
         if modes or spoilt:
@@ -219,7 +219,9 @@ class _Builder:
             return
         pairs = self._options.pairs
         may_ask = label.policy == "questions_allowed" or label.prompt_class == "blocked"
-        if not may_ask and label.request.completeness >= pairs.reflex_from:
+        if not may_ask and self._regenerated(exchange, label):
+            pass  # the worse answer that was really given is better than one that is made up
+        elif not may_ask and label.request.completeness >= pairs.reflex_from:
             worse = confirmation_reflex(exchange.user)
             self._pair(
                 exchange,
@@ -240,6 +242,28 @@ class _Builder:
                 modes=["option_spam", "ended_with_question"],
             )
         self._broken_forms(exchange, label, exchange.answer)
+
+    def _regenerated(self, exchange: Exchange, label: Label) -> bool:
+        """A pair with a stalling answer on another branch; whether there is one."""
+        options = self._options.classifier
+        for text in exchange.branches:
+            stall = stall_of(text, options.quote_chars)
+            work = exec_of(text, label.request.constraints)
+            if work or not stall.phrases or stall.score < options.stall_threshold:
+                continue
+            only_options = stall.options and not stall.permission
+            self._pair(
+                exchange,
+                label,
+                exchange.answer,
+                text,
+                "option_spam" if only_options else "confirmation_reflex",
+                modes=stall.failure_modes,
+                observed=True,
+                branch="regenerated",
+            )
+            return True
+        return False
 
     def _broken_forms(self, exchange: Exchange, label: Label, good: str) -> None:
         """Pairs whose worse answer leaves something out, or has another form."""
@@ -291,6 +315,7 @@ class _Builder:
         confidence: float | None = None,
         origin: Origin = "human_corpus",
         observed: bool = False,
+        branch: str | None = None,
     ) -> None:
         """Adds a pair; ``observed``: the worse answer was really given."""
         if better.strip() == worse.strip():
@@ -303,7 +328,7 @@ class _Builder:
                 **common_of(exchange, label, origin),
                 quality=Quality(gold=True, weight=weight, failure_modes=modes),
                 candidates=Candidates(preferred=answer_of(better), dispreferred=answer_of(worse)),
-                tags=tags_of(label, dpo_reason=reason),
+                tags=tags_of(label, dpo_reason=reason, branch_type=branch),
             )
         )
         rule = f"{reason}:{'observed' if observed else 'made'}"

@@ -54,6 +54,13 @@ class RewriteOptions(Options):
     fewest_chars: int = Field(
         100, ge=0, description="An answer without code or diff has more characters than this."
     )
+    later_from: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Intensity of friction from which the answer after it counts as what was "
+        "wanted, unless code or another form was asked for, which shows it.",
+    )
     context_chars: int = Field(
         6_000, ge=500, description="Most characters of the conversation that the writer sees."
     )

@@ -94,13 +94,18 @@ def _request_messages(exchange: Exchange) -> list[Message]:
 
 
 def tags_of(
-    label: Label, *, dpo_reason: str | None = None, enhancement_type: str | None = None
+    label: Label,
+    *,
+    dpo_reason: str | None = None,
+    branch_type: str | None = None,
+    enhancement_type: str | None = None,
 ) -> Tags:
     """Kind of the request, and how the record was made."""
     return Tags(
         task_type=label.request.task_type,
         prompt_class=label.prompt_class,
         dpo_reason=dpo_reason,
+        branch_type=branch_type,
         enhancement_type=enhancement_type,
     )
 

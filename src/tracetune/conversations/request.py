@@ -43,8 +43,13 @@ _PATH = re.compile(
 )
 _TRANSFORM = re.compile(
     r"\b(?:summari[sz]e|translate|rewrite|rephrase|paraphrase|proofread|refactor|convert|reformat"
-    r"|shorten|simplify|tighten)\b"
+    r"|shorten|simplify|tighten) (?:(?:up )?(?:this|that|it|these|those|them|my|our)\b"
+    r"|(?:the|an?) (?:\w+ )?(?:text|paragraphs?|sentences?|article|notes?|document|e-?mail|letter"
+    r"|code|file|function|class|page|report|list|table|abstract|draft|passage|message)\b)"
 )
+"""Changing something that is pointed at. A topic (the history of the metre) is not missing."""
+_GIVEN = re.compile(r":\s*\S.{15,}|[\"“„«][^\"”“»]{15,}[\"”“»]", re.DOTALL)
+"""Something to work on: after a colon, or quoted."""
 _UNSURE = re.compile(
     r"\b(?:something like|some(?:how| kind of| sort of)|maybe|perhaps|not sure|or something"
     r"|or so|whatever|i guess|kind of|sort of|stuff|i don't know|etc)\b"
@@ -97,8 +102,10 @@ _KEEP_ALL = re.compile(
     r"|make sure to (?:include|mention|cover)|cover|mention)\s+(?P<b>[^.?!;\n]+)"
 )
 _ALL_OF = re.compile(r"\b(?:the )?(?:full|complete|entire|whole) (?P<noun>\w+)")
-_ITEM_SPLIT = re.compile(r",\s*(?:and\s+)?|\s+and\s+|\s+plus\s+")
+_ITEM_SPLIT = re.compile(r",(?!\d)\s*(?:and\s+)?|\s+and\s+|\s+plus\s+")
 _ITEM_START = re.compile(r"^(?:the|a|an|all|any|both|some|also|its|your|my|in it)\s+")
+
+_PRONOUNS = frozenset({"it", "this", "that", "them", "these", "those", "anything", "everything"})
 
 _CODE_WORDS = re.compile(
     r"\b(?:code|function|class|script|bug|stack ?trace|traceback|exception|compile|python|rust"
@@ -118,7 +125,11 @@ _RESEARCH_WORDS = re.compile(
     r"|explain|theory|history of|difference between|summari[sz]e|statistics?|hypothesis)\b"
 )
 _TASKS: tuple[tuple[TaskType, str], ...] = (
-    ("test", r"\b(?:write|add|generate|create)\b[^.?!\n]{0,40}\btests?\b|\bunit tests?\b"),
+    (
+        "test",
+        r"\b(?:write|add|generate|create) (?:\w+ ){0,3}?(?:unit |integration )?tests?\b"
+        r"(?! (?:this|that|whether))",
+    ),
     (
         "refactor",
         r"\brefactor\b|\bclean up\b|\bsimplify the code\b|\bextract\b.{0,30}\b(?:function|class)\b",
@@ -139,6 +150,25 @@ _TASKS: tuple[tuple[TaskType, str], ...] = (
     ("complete", r"\b(?:complete|finish|continue|go on|carry on|fill in)\b"),
     ("implement", r"\b(?:implement|create|write|generate|build|add|make|code|draft|set up)\b"),
 )
+
+
+_MAKING = frozenset(
+    {"implement", "create", "write", "generate", "build", "add", "make", "compose", "draft"}
+)
+_TASK_VERBS: dict[TaskType, frozenset[str]] = {
+    "refactor": frozenset({"refactor"}),
+    "debug": frozenset({"debug", "fix", "solve"}),
+    "explain": frozenset({"explain", "describe"}),
+    "evaluate": frozenset({"review", "evaluate", "compare", "rank", "check", "estimate"}),
+    "design": frozenset({"design", "plan", "outline", "sketch", "schedule"}),
+    "complete": frozenset({"complete", "finish"}),
+    "rewrite": frozenset(
+        {
+            *("rewrite", "rephrase", "paraphrase", "shorten", "proofread", "translate"),
+            *("reformat", "convert", "edit", "tighten", "trim", "summarise", "summarize"),
+        }
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -199,7 +229,8 @@ def read_request(
     """
     normal = normalise(text, options.quote_chars)
     own_input = bool(fences(text) or _PATH.search(text) or len(text) > _LONG or attachments)
-    known_input = own_input or any(
+    given = own_input or bool(_GIVEN.search(text))
+    known_input = given or any(
         fences(said) or _PATH.search(said) or len(said) > _LONG for said in earlier
     )
     verb = _IMPERATIVE.search(normal.strip())
@@ -216,9 +247,7 @@ def read_request(
     blocked += 3 * missing + 2 * vague - names_format - 2 * wants_options
     constraints = _constraints(normal, [normalise(said) for said in earlier])
     domain = _domain(normal, bool(fences(text)) or bool(_PATH.search(text)))
-    task: TaskType = next(
-        (name for name, pattern in _TASKS if re.search(pattern, normal)), "respond"
-    )
+    task = _task_of(normal, verb["verb"] if verb else "")
     wants_code = constraints.must_return_code or (
         domain == "code" and task in ("implement", "test", "refactor")
     )
@@ -239,6 +268,18 @@ def read_request(
         wants_code=wants_code,
         language=_language(text, answer),
     )
+
+
+def _task_of(normal: str, verb: str) -> TaskType:
+    """The kind of work: what the commanding verb says, or else what the words say."""
+    if verb in _MAKING and re.search(_TASKS[0][1], normal):
+        return "test"
+    if verb in _MAKING:
+        return "implement"
+    for name, verbs in _TASK_VERBS.items():
+        if verb in verbs:
+            return name
+    return next((name for name, pattern in _TASKS if re.search(pattern, normal)), "respond")
 
 
 def _constraints(normal: str, earlier: Sequence[str]) -> FormatConstraints:
@@ -262,6 +303,8 @@ def _must_not_omit(normal: str) -> tuple[str, ...]:
     for match in _KEEP_ALL.finditer(normal):
         for part in _ITEM_SPLIT.split(match["a"] or match["b"]):
             item = _ITEM_START.sub("", part.strip(" ,:'\"()"))
+            if item in _PRONOUNS:
+                continue
             if item and len(item.split()) <= _ITEM_WORDS and re.search(r"\w{3}", item):
                 found[item] = None
     if not found:

@@ -107,7 +107,8 @@ def drafts(target: Target, options: SurgeryOptions) -> list[Draft]:
     """The texts of the conversation that would be accepted, best first."""
     exchange = target.exchange
     found = [Draft("branch", text) for text in exchange.branches]
-    found.append(Draft("later", without_apology(target.later)))
+    if target.friction is None or _settled(target, options):
+        found.append(Draft("later", without_apology(target.later)))
     if target.purpose == "unjustified":
         found.append(Draft("cut", without_stalling(exchange.answer)))
     return [
@@ -116,6 +117,17 @@ def drafts(target: Target, options: SurgeryOptions) -> list[Draft]:
         if draft.text.strip()
         and not refusals(draft.text, target.label, exchange.answer, options.rewrite)
     ]
+
+
+def _settled(target: Target, options: SurgeryOptions) -> bool:
+    """Whether the answer after friction is the one that was wanted before it.
+
+    Mild signs may belong to a new question; a form that was asked for shows what the answer is to.
+    """
+    assert target.friction is not None
+    request = target.label.request
+    shown = request.wants_code or request.constraints.any
+    return shown or target.friction.intensity >= options.rewrite.later_from
 
 
 def requests(

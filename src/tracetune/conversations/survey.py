@@ -97,7 +97,7 @@ def targets(surveyed: Surveyed, options: SurgeryOptions) -> Iterator[Target]:
 
 
 def _granted(surveyed: Surveyed, number: int) -> str:
-    """The next answer, if all that the user said in between was yes."""
+    """The next answer, if all that the user said in between was yes, or which one."""
     if number + 1 >= len(surveyed.exchanges):
         return ""
     following = surveyed.exchanges[number + 1]
@@ -112,10 +112,13 @@ _CONSENT = frozenset(
         thanks thank you obviously definitely exactly correct right""",
     )
 )
-_MOST_WORDS = 8
+_MOST_WORDS, _CHOICE_WORDS = 8, 3
 
 
 def is_consent(text: str) -> bool:
-    """Whether a user only agrees: nothing in the text adds to what was asked for."""
-    words = "".join(c if c.isalnum() or c in "' " else " " for c in text.lower()).split()
-    return 0 < len(words) <= _MOST_WORDS and set(words) <= _CONSENT
+    """Whether a user only agrees, or names one of the choices offered: no fact is added."""
+    words = "".join(c if c.isalnum() or c in "'- " else " " for c in text.lower()).split()
+    if "?" in text or any(c.isdigit() for c in text):
+        return False
+    short = 0 < len(words) <= _CHOICE_WORDS and "no" not in words and "not" not in words
+    return short or (0 < len(words) <= _MOST_WORDS and set(words) <= _CONSENT)
