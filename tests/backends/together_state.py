@@ -21,7 +21,8 @@ from tests.backends.together_rules import Refusal, bad
 
 KEY = "tgp_v1_test-0123456789abcdef0123456789abcdef"
 WAY = ["pending", "queued", "running", "compressing", "uploading", "completed"]
-ENDED = ("completed", "error", "user_error", "cancelled")
+FAILED = ("error", "user_error", "cancelled")
+ENDED = ("completed", *FAILED)
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Server:
         refuse_files: Answer INVALID_FORMAT to every file, with this reason.
         shows_suffix: Whether lists show the suffix.
         layers: Layers of the hosted model: name → (out, in).
+        way: Statuses of a job on its way.
         pack: Makes the archive of a job.
         calls: Endpoints called, in order.
     """
@@ -105,6 +107,7 @@ class Server:
     refuse_files: str = ""
     shows_suffix: bool = True
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    way: list[str] = field(default_factory=lambda: list(WAY))
     pack: Callable[[Server, Job], bytes] | None = None
     files: dict[str, File] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -131,8 +134,8 @@ class Server:
         return None
 
     def paid(self) -> int:
-        """Jobs that are paid: all that were created, but those that the service gave up."""
-        return sum(job.status not in ("error", "user_error") for job in self.jobs.values())
+        """Jobs that are paid: all that were created, but those that came to nothing."""
+        return sum(job.status not in FAILED for job in self.jobs.values())
 
     # Files -------------------------------------------------------------------------------------
 
@@ -255,14 +258,14 @@ class Server:
             found.status = "cancelled"
         elif found.status not in ENDED:
             found.looks += 1
-            step = min(found.looks // self.job_looks, len(WAY) - 1)
+            step = min(found.looks // self.job_looks, len(self.way) - 1)
             stops = {"error": 3, "user_error": 2, "cancelled": 2}
             if step >= stops.get(found.ending, 99):
                 found.status = found.ending
             elif found.ending == "stuck":
                 found.status = "queued"
             else:
-                found.status = WAY[step]
+                found.status = self.way[step]
         row = {**self._row(found), "queue_depth": 3 if found.status == "queued" else 0}
         del row["suffix"]  # not in the published schema of this call
         if found.status == "completed":

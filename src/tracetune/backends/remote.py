@@ -6,6 +6,7 @@ is on disk before anything is paid, and it is kept by ``make clean``.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tracetune.errors import DataError
 from tracetune.files import read_json, write_json
-from tracetune.runs import RunLock, utc_now
+from tracetune.runs import RunLock
 from tracetune.training.job import TrainingJob
 
 FILE = "job.json"
@@ -188,8 +189,8 @@ def mark_ended(job: RemoteJob) -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time now, for documents."""
-    return utc_now()
+    """The time now, for documents: to the millisecond, because waits are counted from it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _load(path: Path) -> RemoteJob:

@@ -191,9 +191,9 @@ class TogetherBackend:
                     where=str(archive),
                     remedy="run again: it was removed and is downloaded anew",
                 )
-            remote = self._jobs.save(remote, archive_sha256=digest)
             folder = place / "adapter"
             adapter = together_fetch.unpack(archive, folder, self._options.archive_gb * 1e9)
+            remote = self._jobs.save(remote, archive_sha256=digest)
             metrics = self.service.again(
                 "reading the metrics", lambda: self.service.metrics(remote.id)
             )

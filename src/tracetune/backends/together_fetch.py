@@ -99,7 +99,8 @@ def _take(service: Service, job_id: str, part: Path) -> None:
             raise Ambiguous("an answer that is not an archive")
         write_json(_note(part), {"etag": answer.headers.get("etag"), "total": total})
         with part.open("ab" if start else "wb") as out:
-            for block in answer.iter_bytes(_BLOCK):
+            # As they come: blocks of one size would lose what came before a break.
+            for block in answer.iter_bytes():
                 out.write(block)
     size = part.stat().st_size
     if total is not None and size != total:

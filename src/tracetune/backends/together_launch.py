@@ -377,5 +377,4 @@ def _price_arguments(job: RemoteJob) -> dict[str, Any]:
 def _age(moment: str) -> float:
     """Seconds since a time that was written down."""
     then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    # Written without fractions, so a moment ago may be up to a second more.
     return (datetime.now(UTC) - then).total_seconds()

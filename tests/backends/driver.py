@@ -1,0 +1,112 @@
+"""Processes that train at Together AI and can kill themselves (-9) between any two steps.
+
+``python -m tests.backends.driver`` loads the libraries once and then forks a process for every line
+of its input: JSON with ``url``, ``key``, ``folder``, ``job`` (a file), ``changes`` (options) and
+``kill_at``: the step before which the process dies. It answers each line with the exit status, the
+steps that were begun, and the error, if any.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.backends.helpers import FAST, MODEL, train
+from tracetune.backends import remote, together_fetch, together_model
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together import TogetherBackend
+from tracetune.backends.together_calls import Service
+from tracetune.backends.together_options import TogetherOptions
+from tracetune.llm import calls
+from tracetune.training import base as base_model
+from tracetune.training.job import TrainingJob
+
+CALLS = ("limits", "upload", "file", "estimate", "jobs", "create", "job", "metrics")
+
+
+class Steps:
+    """Counts steps, writes them down, and dies before one of them."""
+
+    def __init__(self, path: Path, kill_at: int | None) -> None:
+        self._path, self._kill_at, self._names = path, kill_at, []
+
+    def begin(self, name: str) -> None:
+        """One more step."""
+        if self._kill_at == len(self._names):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._names.append(name)
+        self._path.write_text(json.dumps(self._names))
+
+    def around(self, owner: Any, name: str) -> None:
+        """Makes a step of every call of a function."""
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def counted(*given: Any, **named: Any) -> Any:
+            self.begin(name)
+            return inner(*given, **named)
+
+        setattr(owner, name, counted)
+
+
+def run(task: dict[str, Any], steps: Path) -> None:
+    """One training, in this process."""
+    counter = Steps(steps, task.get("kill_at"))
+    for name in CALLS:
+        counter.around(Service, name)
+    counter.around(remote, "write_json")
+    counter.around(together_fetch, "_take")
+    counter.around(together_fetch, "unpack")
+    counter.around(together_model, "write")
+    options = TogetherOptions(
+        **({"model": MODEL, "base_url": task["url"], **FAST} | task.get("changes", {}))
+    )
+    folder = Path(task["folder"])
+    job = TrainingJob.model_validate_json(Path(task["job"]).read_text())
+    train(TogetherBackend(options, RemoteJobs(folder / "jobs", task["key"])), job, folder)
+    counter.begin("end")
+
+
+def main() -> None:
+    """Answers lines until the input ends."""
+    import together
+    import transformers  # noqa: F401
+
+    calls._FIRST_WAIT = 0.01
+    together.Together(api_key="warm").fine_tuning.create  # noqa: B018
+    first = json.loads(sys.stdin.readline())
+    base_model.load_tokenizer(Path(first["base"]))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)
+        steps = Path(task["folder"]) / "steps.json"
+        errors = Path(task["folder"]) / "error.txt"
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                run(task, steps)
+                status = 0
+            except Exception as error:
+                errors.write_text(f"{type(error).__name__}: {error}")
+            finally:
+                os._exit(status)
+        _, ended = os.waitpid(child, 0)
+        print(
+            json.dumps(
+                {
+                    "status": os.waitstatus_to_exitcode(ended),
+                    "steps": json.loads(steps.read_text()) if steps.exists() else [],
+                    "error": errors.read_text() if errors.exists() else "",
+                }
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Everything that can go wrong on the way: one paid job, and the next run ends correctly."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.backends.helpers import backend, train
+from tests.backends.together_server import KEY
+from tests.backends.together_state import adapter_files, pack, tar
+from tests.training.helpers import sft_job
+from tracetune.backends.remote import RemoteJobs
+from tracetune.errors import ConfigurationError, DataError, ServerError
+from tracetune.files import sha256_file
+from tracetune.training.model_folder import WEIGHTS
+
+READS = ("limits", "upload", "put", "preprocess", "file", "estimate", "list", "job", "metrics")
+FAULTS = [
+    ("status", {"status": 429, "headers": {"retry-after": "0.01"}}),
+    ("status", {"status": 503}),
+    ("gateway", {"status": 502}),
+    ("reset_before", {}),
+    ("reset_after", {}),
+    ("status_after", {"status": 500}),
+    ("half_body", {}),
+    ("html", {}),
+    ("malformed", {}),
+    ("empty", {}),
+    ("list", {}),
+]
+IDS = [f"{kind}-{more.get('status', '')}".rstrip("-") for kind, more in FAULTS]
+
+
+@pytest.mark.parametrize(("kind", "more"), FAULTS, ids=IDS)
+def test_creation_that_fails_once(server, sft, tmp_path, kind, more):
+    server.fail("create", kind, **more)
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+@pytest.mark.parametrize(("kind", "more"), FAULTS, ids=IDS)
+def test_every_other_call_fails_once(server, sft, tmp_path, kind, more):
+    for endpoint in READS:
+        server.fail(endpoint, kind, **more)
+    if kind not in ("malformed", "empty", "list", "half_body"):  # of an archive: other tests
+        server.fail("download", kind, **more)
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+    assert sum(file.status == "COMPLETED" for file in server.files.values()) == 1
+
+
+@pytest.mark.parametrize("shows_suffix", [True, False])
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_lost_reply_and_no_more_tries(server, sft, tmp_path, shows_suffix, lag):
+    server.shows_suffix, server.lag = shows_suffix, lag
+    server.fail("create", "reset_after")
+    server.fail("list", "status", 3, status=503, skip=1)
+    with pytest.raises(ServerError):
+        train(backend(server, tmp_path, attempts=2), sft, tmp_path)
+    assert RemoteJobs(tmp_path / "jobs", None).all()[0].state == "intended"
+    train(backend(server, tmp_path, settle_seconds=0.5), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def test_creation_that_always_fails_in_doubt(server, sft, tmp_path):
+    server.fail("create", "reset_before", 100)
+    with pytest.raises(ServerError, match="not known whether the job was created"):
+        train(backend(server, tmp_path, attempts=2), sft, tmp_path)
+    server.faults.clear()
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def test_creation_that_is_always_refused_for_now(server, sft, tmp_path):
+    server.fail("create", "status", 100, status=429)
+    with pytest.raises(ServerError, match="nothing was paid"):
+        train(backend(server, tmp_path, attempts=2), sft, tmp_path)
+    assert not server.jobs
+    server.faults.clear()
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def test_a_refused_request_is_not_tried_again(server, sft, tmp_path):
+    server.fail("create", "status", status=400)
+    with pytest.raises(ServerError, match="refuses the job: status 400, please try again"):
+        train(backend(server, tmp_path), sft, tmp_path)
+    assert server.calls.count("create") == 1
+
+
+def test_a_file_rejected_in_processing(server, sft, base, tmp_path):
+    server.refuse_files = "line 3: the tokenizer found nothing"
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"INVALID_FORMAT.*line 3: the tokenizer"):
+            train(backend(server, tmp_path), sft, tmp_path)
+    assert not server.jobs
+    server.refuse_files = ""
+    corrected = sft_job(base, tmp_path / "rows", rows=20, per_device_train_batch_size=8)
+    train(backend(server, tmp_path), corrected, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def test_a_file_that_is_never_checked(server, sft, tmp_path):
+    server.file_polls = 10_000
+    with pytest.raises(ServerError, match="has not checked"):
+        train(backend(server, tmp_path, file_minutes=0.001), sft, tmp_path)
+    server.file_polls = 1
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+@pytest.mark.parametrize("ending", ["error", "user_error", "cancelled"])
+def test_a_job_that_gives_no_model(server, sft, tmp_path, ending):
+    server.endings = [ending]
+    with pytest.raises(DataError, match=f"gave no model: {ending}") as error:
+        train(backend(server, tmp_path), sft, tmp_path)
+    assert KEY not in str(error.value)
+    if ending != "cancelled":
+        assert "the trainer stopped" in str(error.value)
+    folder = train(backend(server, tmp_path), sft, tmp_path)
+    assert (folder / WEIGHTS).is_file()
+    assert server.paid() == 1
+    [record] = RemoteJobs(tmp_path / "jobs", None).all()
+    assert record.attempts[0].id == "ft-0001-abcd"
+    assert server.jobs["ft-0002-abcd"].body["suffix"].endswith("-2")
+
+
+def test_a_stuck_job(server, sft, tmp_path):
+    server.endings = ["stuck"]
+    chosen = backend(server, tmp_path, deadline_hours=1e-9)
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
+    with pytest.raises(ServerError, match=f"kedro jobs cancel {handle.id}"):
+        chosen.poll(handle)
+    server.jobs[handle.id].ending = "completed"
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def test_a_status_that_nobody_knows_is_under_way(server, sft, tmp_path):
+    server.way = ["pending", "paused_by_the_moon", "completed"]
+    chosen = backend(server, tmp_path)
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
+    assert chosen.poll(handle).message == "paused_by_the_moon"
+    assert chosen.poll(handle).state == "completed"
+
+
+def test_a_job_that_the_service_does_not_know(server, sft, tmp_path):
+    chosen = backend(server, tmp_path)
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
+    server.jobs.clear()
+    with pytest.raises(DataError, match="does not know job"):
+        chosen.poll(handle)
+
+
+def test_a_key_that_is_revoked_in_between(server, sft, tmp_path):
+    chosen = backend(server, tmp_path)
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
+    server.key = "another"
+    with pytest.raises(ConfigurationError) as error:
+        chosen.poll(handle)
+    assert KEY not in str(error.value)
+
+
+# Downloads -------------------------------------------------------------------------------------
+
+
+def bring(server, sft, folder: Path) -> Path:
+    return train(backend(server, folder), sft, folder)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_truncated_download_goes_on_where_it_broke_off(server, sft, tmp_path, times):
+    server.fail("download", "truncated", times)
+    bring(server, sft, tmp_path)
+    [record] = RemoteJobs(tmp_path / "jobs", None).all()
+    archive = next((tmp_path / "jobs").rglob("adapter.archive"))
+    assert archive.read_bytes() == server.jobs[record.id].archive
+    assert record.archive_sha256 == sha256_file(archive)
+    assert not list((tmp_path / "jobs").rglob("*.part*"))
+
+
+def test_a_service_that_cannot_give_parts(server, sft, tmp_path):
+    server.fail("download", "truncated")
+    server.fail("download", "no_range")
+    bring(server, sft, tmp_path)
+
+
+def test_an_archive_that_changed_in_between(server, sft, tmp_path):
+    server.fail("download", "truncated", 1)
+    made: list[bytes] = []
+
+    def other(state, job):
+        made.append(pack(state, job))
+        return made[-1] + b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00" * len(made)
+
+    server.pack = other
+    chosen = backend(server, tmp_path, attempts=1)
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
+    while chosen.poll(handle).state == "running":
+        pass
+    with pytest.raises(ServerError, match="goes on where it broke off"):
+        chosen.fetch(handle)
+    server.jobs[handle.id].archive = b""  # the service packs it anew
+    bring(server, sft, tmp_path)
+    archive = next((tmp_path / "jobs").rglob("adapter.archive"))
+    assert archive.read_bytes() == server.jobs[handle.id].archive
+
+
+def test_a_garbled_download_is_noticed_and_fetched_anew(server, sft, tmp_path):
+    server.fail("download", "garbled")
+    with pytest.raises(DataError, match="broken"):
+        bring(server, sft, tmp_path)
+    bring(server, sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+def compressed(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+def device() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("pipe")
+        entry.type = tarfile.FIFOTYPE
+        archive.addfile(entry)
+    return out.getvalue()
+
+
+UNSAFE = {
+    "above": lambda: tar({"../../escaped": b"x"}),
+    "absolute": lambda: tar({"/tmp/escaped-from-tracetune": b"x"}),
+    "link": lambda: tar({"model/a": b"x"}, links={"model": "/tmp"}),
+    "pipe": device,
+}
+
+
+@pytest.mark.parametrize("how", UNSAFE)
+def test_an_unsafe_archive_is_not_unpacked(server, sft, tmp_path, how):
+    server.pack = lambda state, job: compressed(UNSAFE[how]())
+    with pytest.raises(DataError, match="not unpacked"):
+        bring(server, sft, tmp_path / "inside")
+    assert not Path("/tmp/escaped-from-tracetune").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
+    assert not (tmp_path / "inside/model").exists()
+
+
+def test_a_bomb_is_not_unpacked(server, sft, tmp_path):
+    server.pack = lambda state, job: compressed(tar({"model/big": bytes(3_000_000)}))
+    chosen = backend(server, tmp_path, archive_gb=0.001)
+    with pytest.raises(DataError, match=r"larger than together.archive_gb"):
+        train(chosen, sft, tmp_path)
+
+
+def changed(**files: bytes | None):
+    def make(state, job):
+        names = {"weights": WEIGHTS, "config": "adapter_config.json", "pickle": "adapter_model.bin"}
+        found = adapter_files(state, job)
+        for name, data in files.items():
+            found.pop(names[name], None)
+            if data is not None:
+                found[names[name]] = data
+        return compressed(tar(found))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("pack_as", "says"),
+    [
+        (changed(weights=None, pickle=b"x"), "pickled weights are not loaded"),
+        (changed(config=None), "no adapter_config.json"),
+        (changed(config=b"{"), "cannot be read"),
+        (changed(config=b'{"peft_type": "IA3", "r": 8}'), "not LORA"),
+        (changed(config=b'{"peft_type": "LORA", "r": 4}'), "its rank is 4, asked for was 8"),
+        (changed(weights=b"nonsense"), "weights cannot be read"),
+    ],
+)
+def test_an_adapter_that_cannot_be_used(server, sft, tmp_path, pack_as, says):
+    server.pack = pack_as
+    with pytest.raises(DataError, match=says):
+        bring(server, sft, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_adapter_of_another_base(server, sft, tmp_path):
+    server.layers = {name: (out + 8, width) for name, (out, width) in server.layers.items()}
+    with pytest.raises(DataError, match="must be a copy of the hosted model"):
+        bring(server, sft, tmp_path)
+
+
+def test_an_archive_packed_by_gzip(server, sft, tmp_path):
+    import gzip
+
+    server.pack = lambda state, job: gzip.compress(tar(adapter_files(state, job)))
+    assert (bring(server, sft, tmp_path) / WEIGHTS).is_file()
