@@ -105,17 +105,25 @@ def _node(key: str, node: Mapping[str, Any], place: Place) -> RawTurn:
         role,
         _text(content, place.at("message.content")),
         time_of(message.get("create_time"), place.at("message.create_time")),
-        _tool(role, author, recipient),
+        _tool(role, author, recipient, content),
         _attachments(content, metadata),
     )
 
 
-def _tool(role: ChatRole, author: Mapping[str, Any], recipient: Any) -> str | None:
-    """Name of the tool that speaks, or that the assistant calls."""
+def _tool(
+    role: ChatRole, author: Mapping[str, Any], recipient: Any, content: Mapping[str, Any]
+) -> str | None:
+    """Name of the tool that speaks, or that the assistant calls.
+
+    A content of a new kind without text is kept as JSON, and counts as a call: nobody said it.
+    """
     if role == "tool":
         return text_of(str(author.get("name") or "tool"))
     if role == "assistant" and recipient not in _TO_EVERYBODY:
         return text_of(str(recipient))
+    if role == "assistant" and "parts" not in content:
+        known = any(isinstance(content.get(name), str) for name in _TEXT_FIELDS)
+        return None if known else text_of(str(content.get("content_type")))
     return None
 
 
@@ -132,7 +140,7 @@ def _text(content: Mapping[str, Any], place: Place) -> str:
     for name in _TEXT_FIELDS:
         if isinstance(content.get(name), str):
             return text_of(content[name])
-    place.wrong(f"content of the unknown kind {kind!r} without text")
+    return text_of(json.dumps(content, ensure_ascii=False))
 
 
 def _part(part: Any, place: Place) -> str:

@@ -103,7 +103,10 @@ _KEEP_ALL = re.compile(
 )
 _ALL_OF = re.compile(r"\b(?:the )?(?:full|complete|entire|whole) (?P<noun>\w+)")
 _ITEM_SPLIT = re.compile(r",(?!\d)\s*(?:and\s+)?|\s+and\s+|\s+plus\s+")
-_ITEM_START = re.compile(r"^(?:the|a|an|all|any|both|some|also|its|your|my|in it)\s+")
+_ITEM_START = re.compile(
+    r"^(?:include |including |mention |cover )?"
+    r"(?:the|a|an|all|any|both|some|also|its|your|my|in it)\s+"
+)
 
 _PRONOUNS = frozenset({"it", "this", "that", "them", "these", "those", "anything", "everything"})
 

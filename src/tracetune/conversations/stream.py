@@ -131,7 +131,7 @@ class _Reader:
             if mark is None:
                 at = len(self._buffer)
                 if not self._more():
-                    raise self._cut(number)
+                    raise self._cut(number - 1)
                 continue
             at = mark.end()
             if mark[0] == b'"':
@@ -147,7 +147,7 @@ class _Reader:
             if mark is None or (mark[0] == b"\\" and mark.end() == len(self._buffer)):
                 at = mark.start() if mark else len(self._buffer)
                 if not self._more():
-                    raise self._cut(number)
+                    raise self._cut(number - 1)
             elif mark[0] == b"\\":
                 at = mark.end() + 1
             else:
@@ -190,11 +190,9 @@ class _Reader:
     def _where(self, number: int, line: int) -> str:
         return f"{self._path}, conversation {number}, line {line}"
 
-    def _cut(self, number: int) -> DataError:
+    def _cut(self, whole: int) -> DataError:
         return DataError(
-            f"the file ends in the middle, after {max(number - 1, 0)} whole conversations"
-            if number
-            else "the file ends in the middle, before the first conversation",
+            f"the file ends in the middle, after {whole} whole conversations",
             where=f"{self._path}, line {self._line}",
             remedy="the download or the copy was cut; export it again",
         )
