@@ -156,6 +156,19 @@ def test_tools_and_attachments_stay_with_their_request():
     assert turn.target.assistant_content == "It has twelve rows."
 
 
+def test_records_keep_the_latest_turns_of_a_long_conversation():
+    said = [text for n in range(40) for text in (f"question {n} " + "x" * 400, f"answer {n}")]
+    options = SurgeryOptions(history_chars=2_000)
+    long = conversation(*said, DIRECTIVE, CODE, system="Be brief.")
+    turn = surgery(long, options=options)[0].sft[-1]
+    messages = turn.input.messages
+    assert [m.role for m in messages] == ["system", *["user", "assistant"] * 4, "user"]
+    assert messages[1].content.startswith("question 36")
+    assert messages[-1].content == DIRECTIVE
+    none = surgery(long, options=SurgeryOptions(history_chars=0))[0].sft[-1]
+    assert [m.role for m in none.input.messages] == ["system", "user"]
+
+
 def test_structured_parts():
     answer = "```diff\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n```"
     [turn] = surgery(conversation("Give me the unified diff", answer))[0].sft

@@ -175,7 +175,7 @@ class _Builder:
         self._built.evals.append(
             EvalCase(
                 record_id=identity,
-                **common_of(exchange, label, "corpus_surgery"),
+                **common_of(exchange, label, "corpus_surgery", self._options.history_chars),
                 quality=Quality(
                     gold=False, weight=0.0, failure_modes=modes_of(exchange.answer, label)
                 ),
@@ -294,7 +294,7 @@ class _Builder:
         self._built.sft.append(
             SftTurn(
                 record_id=identity,
-                **common_of(exchange, label, origin),
+                **common_of(exchange, label, origin, self._options.history_chars),
                 quality=Quality(gold=not modes and not spoilt, weight=1.0, failure_modes=modes),
                 target=answer_of(text),
                 tags=tags_of(label, enhancement_type=enhancement),
@@ -325,7 +325,7 @@ class _Builder:
         self._built.pairs.append(
             DpoPair(
                 record_id=identity,
-                **common_of(exchange, label, origin),
+                **common_of(exchange, label, origin, self._options.history_chars),
                 quality=Quality(gold=True, weight=weight, failure_modes=modes),
                 candidates=Candidates(preferred=answer_of(better), dispreferred=answer_of(worse)),
                 tags=tags_of(label, dpo_reason=reason, branch_type=branch),

@@ -129,6 +129,25 @@ def merged(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(found)
 
 
+def recent(history: Sequence[Message], most: int) -> list[Message]:
+    """The end of a history, in whole turns from a user turn on; the system turn always stays.
+
+    Args:
+        history: What was said before a request.
+        most: Most characters without the system turn.
+    """
+    system = [message for message in history[:1] if message.role == "system"]
+    rest = list(history[len(system) :])
+    size, start = 0, len(rest)
+    for number in range(len(rest) - 1, -1, -1):
+        size += len(rest[number].content)
+        if size > most:
+            break
+        if rest[number].role == "user" or number == 0:
+            start = number
+    return [*system, *rest[start:]]
+
+
 def _history(instructions: Sequence[str], said: Sequence[Message]) -> tuple[Message, ...]:
     first = [Message(role="system", content="\n\n".join(instructions))] if instructions else []
     return (*first, *merged(said))

@@ -89,4 +89,10 @@ class SurgeryOptions(Options):
     classifier: ClassifierOptions = ClassifierOptions()
     rewrite: RewriteOptions = RewriteOptions()
     pairs: PairOptions = PairOptions()
+    history_chars: int = Field(
+        12_000,
+        ge=0,
+        description="Most characters of the conversation before a request that a record keeps; "
+        "whole turns, the latest ones. The system turn always stays.",
+    )
     examples_shown: int = Field(3, ge=0, description="Examples of each rule that the report shows.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracetune.conversations.accept import format_faults
 from tracetune.conversations.classify import NUMBERED, Label, holds_diff, json_in, topology_of
-from tracetune.conversations.exchanges import Exchange
+from tracetune.conversations.exchanges import Exchange, recent
 from tracetune.conversations.phrases import fence_body, fence_language, fences
 from tracetune.files import sha256_json
 from tracetune.records import Message
@@ -60,9 +60,18 @@ def answer_of(text: str) -> Answer:
     )
 
 
-def common_of(exchange: Exchange, label: Label, origin: Origin) -> dict[str, Any]:
-    """Source, context and input of a record of an exchange."""
-    messages = [*exchange.history, *_request_messages(exchange)]
+def common_of(
+    exchange: Exchange, label: Label, origin: Origin, history_chars: int
+) -> dict[str, Any]:
+    """Source, context and input of a record of an exchange.
+
+    Args:
+        exchange: The exchange.
+        label: Its label.
+        origin: How the record was made.
+        history_chars: Most characters of the conversation before the request.
+    """
+    messages = [*recent(exchange.history, history_chars), *_request_messages(exchange)]
     return {
         "source": Ctv3Source(
             origin=origin,

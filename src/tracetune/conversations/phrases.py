@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 PERMISSION = (
     "would you like me to",
@@ -92,6 +92,7 @@ _CLOSED_QUESTION = re.compile(
 )
 
 
+@lru_cache(maxsize=4_096)
 def normalise(text: str, quote_chars: int = 50) -> str:
     """Lower-case text without code, quoted lines and long quotations.
 

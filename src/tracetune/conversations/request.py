@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tracetune.conversations.options import ClassifierOptions
 from tracetune.conversations.phrases import fence_language, fences, normalise
 from tracetune.records.ctv3 import Domain, FormatConstraints, TaskType
 
+_REMEMBERED = 4_096
+"""Earlier turns are looked at again with every later request."""
 _LONG = 200
 """A request longer than this holds its input."""
 _ITEMS, _ITEM_WORDS = 6, 6
@@ -233,16 +236,14 @@ def read_request(
     normal = normalise(text, options.quote_chars)
     own_input = bool(fences(text) or _PATH.search(text) or len(text) > _LONG or attachments)
     given = own_input or bool(_GIVEN.search(text))
-    known_input = given or any(
-        fences(said) or _PATH.search(said) or len(said) > _LONG for said in earlier
-    )
+    known_input = given or any(_holds_input(said) for said in earlier)
     verb = _IMPERATIVE.search(normal.strip())
     names_format = bool(_FORMAT.search(normal))
     missing = bool(_TRANSFORM.search(normal)) and not known_input
     unsure = bool(_UNSURE.search(normal))
     completeness = 0.35 * bool(verb) + 0.25 * names_format + 0.20 * own_input
     completeness = min(max(completeness - 0.40 * missing - 0.20 * unsure, 0.0), 1.0)
-    fenced = bool(fences(text)) or any(fences(said) for said in earlier)
+    fenced = bool(fences(text)) or any(_holds_fence(said) for said in earlier)
     vague = bool(_VAGUE.search(normal)) and not fenced
     wants_options = bool(_OPTIONS_ASKED.search(normal)) and not _NO_QUESTIONS.search(normal)
     blocked = 0 if completeness >= options.complete_from else 1
@@ -271,6 +272,16 @@ def read_request(
         wants_code=wants_code,
         language=_language(text, answer),
     )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _holds_input(said: str) -> bool:
+    return bool(fences(said) or _PATH.search(said) or len(said) > _LONG)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _holds_fence(said: str) -> bool:
+    return bool(fences(said))
 
 
 def _task_of(normal: str, verb: str) -> TaskType:
