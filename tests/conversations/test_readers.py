@@ -273,6 +273,7 @@ def test_the_same_conversation_in_two_exports(tmp_path):
     later["current_node"] = "a2"
     save(tmp_path / "2024/conversations.json", [later])
     save(tmp_path / "2025/conversations.json", [TREE])
+    save(tmp_path / "2025/user.json", {"id": "user-1"})
     [found] = read_folder(tmp_path)
     assert found.path()[-1].content == "You're welcome."
     with pytest.raises(DataError, match="stands twice"):

@@ -151,6 +151,8 @@ def test_written_answers_are_checked_like_drafts():
     _, [entry], _ = written({"draft": 0, "answer": "Shall I?"})
     assert entry.answer is None
     assert "it ends with a question" in entry.reasons
+    _, [entry], _ = written({"draft": 0, "answer": CODE + "\nAsk jo.smith@example.com."})
+    assert entry.reasons == ["it holds personal data or a secret: EMAIL"]
     _, [entry], _ = written({"draft": 7, "answer": ""})
     assert entry.reasons == ["there is no draft 7"]
 

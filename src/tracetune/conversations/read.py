@@ -21,6 +21,13 @@ _READERS = {
 }
 """The field that tells a layout, and its reader."""
 _ENDINGS = (".json", ".jsonl")
+_OTHER_FILES = frozenset(
+    {
+        *("user.json", "users.json", "user_settings.json", "projects.json", "memories.json"),
+        *("message_feedback.json", "model_comparisons.json", "shared_conversations.json"),
+    }
+)
+"""Files beside the conversations in an unpacked export."""
 
 
 def read_file(path: Path) -> Iterator[Conversation]:
@@ -58,13 +65,18 @@ def read_file(path: Path) -> Iterator[Conversation]:
 def read_folder(folder: Path) -> list[Conversation]:
     """All conversations of the files below a folder, in the order of their groups.
 
+    The other files of an unpacked export (account, feedback, projects …) are passed over.
     A conversation that several exports hold is taken from the one with the most turns: a later
     export holds it continued.
 
     Raises:
         DataError: There is no file, or one is broken.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in _ENDINGS and path.is_file())
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _ENDINGS and path.name not in _OTHER_FILES and path.is_file()
+    )
     if not paths:
         raise DataError(
             "there are no conversations (*.json, *.jsonl)",

@@ -20,6 +20,7 @@ from tracetune.conversations.survey import Surveyed, Target, targets
 from tracetune.files import sha256_json
 from tracetune.llm import Grammar, TextRequest, TextResult, TextWriter
 from tracetune.llm.tally import Tally
+from tracetune.privacy import find
 from tracetune.records import ChatRewrite, Message, Record, RewriteSource
 
 _SYSTEM = """\
@@ -198,6 +199,9 @@ def _settle(
         else:
             source, text = "written", str(item["answer"]).strip()
         reasons = refusals(text, target.label, target.exchange.answer, options.rewrite)
+        kinds = sorted({finding.kind for finding in find(text)})
+        if kinds:  # the corpus was redacted, so a model made it up or put it together
+            reasons.append("it holds personal data or a secret: " + ", ".join(kinds))
     return ChatRewrite(
         conversation=target.exchange.conversation,
         turn=target.exchange.answer_id,
