@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from tracetune.errors import ConfigurationError
-from tracetune.runs import RunLock, code_commit, installed_versions, utc_now, write_run_manifest
+from tracetune.runs import (
+    RunLock,
+    code_commit,
+    installed_versions,
+    read_status,
+    utc_now,
+    write_run_manifest,
+)
 from tracetune.training import tracking
 
 if TYPE_CHECKING:
@@ -170,17 +177,22 @@ class ProjectHooks:
     def _print_continuation(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any
     ) -> None:
-        """The command that goes on when people have decided: this one, with all that was given."""
+        """The command that goes on later: this one, with all that was given.
+
+        Later is when people have decided, or when a job that runs elsewhere has ended.
+        """
         from tracetune.review.places import run_command
 
+        waiting = set()
         for name in sorted(pipeline.all_outputs()):
             if name.endswith(".review") and catalog.load(name)["open"]:
-                command = run_command(
-                    name.removesuffix(".review"),
-                    run_params.get("runtime_params") or {},
-                    env=run_params.get("env"),
-                )
-                logger.info("Go on    %s", command)
+                waiting.add(name.removesuffix(".review"))
+            elif name.endswith(".adapter") and (reason := _waits(Path(catalog.load(name)))):
+                logger.info("Waiting  %s", reason)
+                waiting.add(name.split(".")[0])
+        for name in sorted(waiting):
+            given = run_params.get("runtime_params") or {}
+            logger.info("Go on    %s", run_command(name, given, env=run_params.get("env")))
 
     def _print_summary(self, pipeline: Pipeline, catalog: Any) -> None:
         for name in sorted(pipeline.all_outputs()):
@@ -189,6 +201,12 @@ class ProjectHooks:
                 report = name.replace(".summary", ".report")
                 if report in pipeline.all_outputs():
                     logger.info("Report: %s", catalog[report]._get_load_path())
+
+
+def _waits(adapter: Path) -> str:
+    """Why a trained stage waits for a job that runs elsewhere; empty if it does not."""
+    status = read_status(adapter)
+    return status.reason if status.status == "waiting" and "kedro jobs" in status.reason else ""
 
 
 def _declared_parameters(context: KedroContext) -> set[str]:

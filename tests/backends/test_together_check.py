@@ -1,0 +1,252 @@
+"""The check before an upload: everything at once, and never laxer than the service."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.backends.together_rules import check_file, limits
+from tracetune.backends.together_check import check_lines, demand
+from tracetune.backends.together_models import choose, read_limits, table
+from tracetune.backends.together_options import TogetherOptions
+from tracetune.backends.together_request import flat_arguments
+from tracetune.errors import ConfigurationError, DataError
+from tracetune.training.base import BaseModelRef
+from tracetune.training.job import DatasetRef, Limits, TrainingJob
+
+HASH = "0" * 64
+MODEL = "Qwen/Qwen3-0.6B"
+
+
+def user(text: str = "hello", **more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text, **more}
+
+
+def says(text: str = "hi", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def pair(messages: Any, good: Any, bad: Any) -> dict[str, Any]:
+    return {
+        "input": {"messages": messages},
+        "preferred_output": good,
+        "non_preferred_output": bad,
+    }
+
+
+def reasons(lines: list[Any], method: str = "sft", longest: int = 100) -> list[tuple[int, str]]:
+    report = check_lines(lines, method, longest=longest, count=len)
+    return [(problem.line, problem.reason) for problem in report.problems]
+
+
+WRONG_SFT = [
+    ({"messages": []}, "at least one message"),
+    ({"messages": [user()]}, "not from the assistant"),
+    ({"messages": [user(), says(), user("x")]}, "not from the assistant"),
+    ({"messages": [user(), user("y"), says()]}, "user after user"),
+    ({"messages": [says()]}, "assistant after nothing"),
+    ({"messages": [user(), {"role": "system", "content": "s"}, says()]}, "system after user"),
+    ({"messages": [user(), {"role": "robot", "content": "s"}]}, "unknown role 'robot'"),
+    ({"messages": [user(), says("  ")]}, "content is empty"),
+    ({"messages": [user(), {"role": "assistant", "content": None}]}, "content is not text"),
+    ({"messages": [user(), says(weight=0.5)]}, "neither 0 nor 1"),
+    ({"messages": [user(), says(weight=0)]}, "no answer is trained"),
+    ({"messages": [user(), says(mood="x")]}, "unknown keys ['mood']"),
+    ({"messages": [user(), says()], "trajectory": 1}, "the keys are"),
+    ({"messages": [user(), says()], "weight": -1}, "weight is not a number"),
+    ({"messages": [user("x" * 200), says()]}, "more than the 100 that fit"),
+    ({"prompt": "a", "chosen": "b", "rejected": "c"}, "the keys are"),
+]
+WRONG_DPO = [
+    (pair([user(), says()], [says("a")], [says("b")]), "input: the last message"),
+    (pair([user()], [says("a")], [says("a")]), "are the same"),
+    (pair([user()], "a", [says("b")]), "exactly one message"),
+    (pair([user()], [says("a"), says("c")], [says("b")]), "exactly one message"),
+    (pair([user()], [user("a")], [says("b")]), "exactly one message"),
+    (pair([user()], [says("a", weight=1)], [says("b")]), "role and content alone"),
+    ({"input": "x", "preferred_output": [], "non_preferred_output": []}, "input: expected"),
+]
+
+
+@pytest.mark.parametrize(("line", "says_what"), WRONG_SFT)
+def test_wrong_conversations(line, says_what):
+    assert any(says_what in reason for _, reason in reasons([line]))
+
+
+@pytest.mark.parametrize(("line", "says_what"), WRONG_DPO)
+def test_wrong_pairs(line, says_what):
+    assert any(says_what in reason for _, reason in reasons([line], "dpo"))
+
+
+def test_all_problems_come_at_once_with_their_lines():
+    good, other = {"messages": [user(), says()]}, {"messages": [user(), says(""), user()]}
+    lines = [good, other, good]
+    report = check_lines(lines, "sft", longest=100, count=len, numbers=[4, 7, 9])
+    with pytest.raises(DataError) as error:
+        demand({"train.jsonl": report, "validation.jsonl": report}, "rows")
+    text = str(error.value)
+    for words in (
+        "6 problems",
+        "train.jsonl, line 7: messages, message 2: content is empty",
+        "train.jsonl, line 7: messages: the last one is not from the assistant",
+        "train.jsonl, line 9: the same as line 4",
+        "validation.jsonl, line 9",
+    ):
+        assert words in text
+    empty = check_lines([], "sft", longest=100, count=len)
+    with pytest.raises(DataError, match=r"train.jsonl has no rows"):
+        demand({"train.jsonl": empty}, "rows")
+
+
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["system", "user", "assistant", "tool", "robot"]),
+            "content": st.sampled_from(["a", "b", "", " ", None]),
+        },
+        optional={"weight": st.sampled_from([0, 1, 0.5])},
+    ),
+    max_size=5,
+)
+
+
+@given(MESSAGES)
+def test_what_passes_for_sft_the_service_takes(messages):
+    line = {"messages": messages}
+    if not reasons([line]):
+        assert check_file(json.dumps(line).encode())[:2] == ("sft", "")
+
+
+@given(MESSAGES, MESSAGES, MESSAGES)
+def test_what_passes_for_dpo_the_service_takes(messages, good, bad):
+    line = pair(messages, good, bad)
+    if not reasons([line], "dpo"):
+        assert check_file(json.dumps(line).encode())[:2] == ("dpo", "")
+
+
+# Arguments -------------------------------------------------------------------------------------
+
+
+def job(method: str = "sft", **changes: Any) -> TrainingJob:
+    trainer = {
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        "max_length": 1024,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        **({"beta": 0.1, "loss_type": ["sigmoid"]} if method == "dpo" else {}),
+        **changes.pop("trainer", {}),
+    }
+    lora = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj"]}
+    base = BaseModelRef(
+        id=changes.pop("base", MODEL),
+        revision=None,
+        path="nowhere",
+        profile="default",
+        kind="local",
+        weights_sha256=HASH,
+        tokenizer_sha256=HASH,
+        template_sha256=HASH,
+        parameters=1,
+    )
+    return TrainingJob(
+        method=method,
+        base=base,
+        dataset=DatasetRef(path="nowhere", files={}, rows={}),
+        start_from=None,
+        lora=lora | changes.pop("lora", {}),
+        trainer=trainer,
+        over_length="raise",
+        early_stopping_patience=3,
+        seed=7,
+        limits=Limits(threads=1, **changes),
+        versions={},
+    )
+
+
+def flat(made: TrainingJob, model: str = MODEL) -> dict[str, Any]:
+    rows = {"train.jsonl": 10}
+    return flat_arguments(made, read_limits(limits(model), model), TogetherOptions(), rows)
+
+
+def test_arguments_are_flat_and_complete():
+    assert flat(job()) == {
+        "training_method": "sft",
+        "train_on_inputs": False,
+        "n_epochs": 3,
+        "learning_rate": 1e-4,
+        "max_seq_length": 1024,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "lora": True,
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "lora_trainable_modules": "q_proj",
+        "n_evals": 0,
+        "packing": True,
+        "n_checkpoints": 1,
+        "random_seed": 7,
+    }
+
+
+def test_a_batch_that_is_too_large_is_summed_from_smaller_ones():
+    found = flat(job(), "meta-llama/Llama-3.2-1B-Instruct")
+    assert (found["batch_size"], found["gradient_accumulation_steps"]) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("made", "says_what"),
+    [
+        (job("kto"), "sft and dpo, not kto"),
+        (job(max_steps=5), "a number of steps"),
+        (job(trainer={"max_steps": 5}), "a number of steps"),
+        (job(trainer={"num_train_epochs": 2.5}), "whole number from 1 to 20"),
+        (job(trainer={"num_train_epochs": 30}), "whole number from 1 to 20"),
+        (job(trainer={"learning_rate": 1.0}), "learning_rate = 1.0 is not between"),
+        (job(trainer={"max_length": 100_000}), "max_length = 100000 is not between"),
+        (job("dpo", trainer={"max_length": 4096}), "not between 128 and 2048"),
+        (job(trainer={"per_device_train_batch_size": 1}), "a batch of 4 rows"),
+        (
+            job(trainer={"per_device_train_batch_size": 41, "gradient_accumulation_steps": 1}),
+            "a batch of 41 rows",
+        ),
+        (job(trainer={"warmup_steps": 100}), "only a share of the steps"),
+        (job(trainer={"lr_scheduler_type": "polynomial"}), "lr_scheduler_type"),
+        (job(trainer={"neftune_noise_alpha": 5}), "neftune_noise_alpha = 5 has no counterpart"),
+        (job(trainer={"completion_only_loss": False}), "the prompt is never trained"),
+        (job("dpo", trainer={"beta": 2.0}), "beta = 2.0 is not between"),
+        (job("dpo", trainer={"loss_type": ["ipo"]}), "loss_type"),
+        (job(lora={"r": 128}), "r = 128 is larger than 64"),
+        (job(lora={"lora_alpha": 1.5}), "not a whole number"),
+        (job(lora={"target_modules": ["lm_head"]}), "target_modules ['lm_head']"),
+        (job(lora={"use_dora": True}), "use_dora = True has no counterpart"),
+    ],
+)
+def test_a_setting_that_cannot_be_sent_is_refused(made, says_what):
+    with pytest.raises(ConfigurationError) as error:
+        flat(made)
+    assert says_what in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference"]
+)
+def test_the_hosted_model_is_found_by_either_name(name):
+    found = choose(job(base=name), None)
+    assert found == "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference"
+
+
+def test_the_table_names_each_model_once():
+    names = [row.id for row in table().models]
+    assert len(names) == len(set(names))
