@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from tracetune.conversations.classify import BULLET, NUMBERED, json_in
 from tracetune.conversations.options import PairOptions
 from tracetune.conversations.phrases import fence_body, fences
-from tracetune.conversations.request import VERBS
+from tracetune.conversations.request import command_in
 from tracetune.files import pretty_json, sha256_text
 from tracetune.records.ctv3 import FormatConstraints
 
 _FIRST_WORDS = 5
-_LEAD_IN = re.compile(
-    r"^(?:(?:hey|hi|ok|okay|so|now|and|also|thanks|great|please|then|next)[,!. ]+)*"
-    r"(?:(?:can|could|would) you (?:please |just )?|please |i need you to |i want you to )?",
-    re.IGNORECASE,
+_NO_ENDS = frozenset(
+    ("the", "a", "an", "of", "with", "to", "in", "for", "and", "that", "on", "as", "is", "my")
 )
-_COMMAND = re.compile(rf"(?:just )?(?:{VERBS})\b", re.IGNORECASE)
+_NO_MARKS = str.maketrans("", "", '"“”`*')
 
 _REFLEXES = (
     "Would you like me to {task}?",
@@ -66,9 +64,12 @@ _PREFIXES = (
 
 def confirmation_reflex(request: str) -> str:
     """An answer that asks whether it should do what it was told to do."""
-    words = _LEAD_IN.sub("", request.strip(), count=1).split()[:_FIRST_WORDS]
-    start = " ".join(words).rstrip(" .,:;!?")
-    task = _low(start) if _COMMAND.match(start) else f"take care of “{start}”"
+    command = command_in(request.strip())
+    words = (command or request).split()[:_FIRST_WORDS]
+    while len(words) > 1 and words[-1].lower() in _NO_ENDS:
+        words.pop()
+    start = " ".join(words).translate(_NO_MARKS).rstrip(" .,:;!?-")
+    task = start if command else f"take care of “{start}”"
     return _choose(_REFLEXES, request).format(task=task)
 
 

@@ -11,6 +11,8 @@ from tracetune.conversations.options import ClassifierOptions
 from tracetune.conversations.phrases import fence_language, fences, normalise
 from tracetune.records.ctv3 import Domain, FormatConstraints, TaskType
 
+_LOOK_BACK = 4
+"""A request that names no subject has that of the turns before it, as many as this."""
 _REMEMBERED = 4_096
 """Earlier turns are looked at again with every later request."""
 _LONG = 200
@@ -177,6 +179,13 @@ _TASK_VERBS: dict[TaskType, frozenset[str]] = {
 }
 
 
+def command_in(text: str) -> str | None:
+    """A request from its first commanding verb on, in lower case; None if nothing is commanded."""
+    lower = text.lower()
+    found = _IMPERATIVE.search(lower)
+    return lower[found.start("verb") :] if found else None
+
+
 @dataclass(frozen=True)
 class Request:
     """What is known of one request.
@@ -251,6 +260,11 @@ def read_request(
     blocked += 3 * missing + 2 * vague - names_format - 2 * wants_options
     constraints = _constraints(normal, [normalise(said) for said in earlier])
     domain = _domain(normal, bool(fences(text)) or bool(_PATH.search(text)))
+    for said in reversed(earlier[-_LOOK_BACK:]):
+        if domain is not None:
+            break
+        domain = _domain(normalise(said), bool(fences(said)))
+    domain = domain or "mixed"
     task = _task_of(normal, verb["verb"] if verb else "")
     wants_code = constraints.must_return_code or (
         domain == "code" and task in ("implement", "test", "refactor")
@@ -326,7 +340,8 @@ def _must_not_omit(normal: str) -> tuple[str, ...]:
     return tuple(found)[:_ITEMS]
 
 
-def _domain(normal: str, holds_code: bool) -> Domain:
+def _domain(normal: str, holds_code: bool) -> Domain | None:
+    """What a text is about: ``mixed`` if several fit alike, None if nothing says so."""
     scores: list[tuple[int, Domain]] = [
         (2 * holds_code + len(set(_CODE_WORDS.findall(normal))), "code"),
         (len(set(_OPS_WORDS.findall(normal))), "ops"),
@@ -335,7 +350,9 @@ def _domain(normal: str, holds_code: bool) -> Domain:
     ]
     best = max(score for score, _ in scores)
     leaders = [name for score, name in scores if score == best]
-    return leaders[0] if best and len(leaders) == 1 else "mixed"
+    if not best:
+        return None
+    return leaders[0] if len(leaders) == 1 else "mixed"
 
 
 def _language(text: str, answer: str) -> str:
