@@ -9,6 +9,7 @@ import pytest
 
 from tests.backends.helpers import MODEL, backend, options, train
 from tests.backends.together_server import KEY
+from tests.backends.together_state import adapter_files, tar
 from tests.training.helpers import TIME, dpo_job, examples, sft_job
 from tracetune.backends import JobHandle, commands
 from tracetune.backends.remote import RemoteJobs
@@ -18,6 +19,7 @@ from tracetune.records import Message, make_example
 from tracetune.training import base as base_model
 from tracetune.training.job import job_hash, write_dataset
 from tracetune.training.model_folder import WEIGHTS
+from tracetune.training.tracking import Tracking
 
 pytestmark = pytest.mark.training
 
@@ -56,6 +58,32 @@ def test_sft_then_dpo_on_its_job(server, sft, base, tmp_path):
     model = base_model.load_model(base, second)
     assert model.peft_config["default"].r == 8
     assert KEY.encode() not in everything_written(tmp_path)
+
+
+def test_curves_are_written_for_a_job_that_ran_elsewhere(server, sft, tmp_path):
+    chosen, tracking = (
+        backend(server, tmp_path),
+        Tracking(("tensorboard",), "run", tmp_path / "logs"),
+    )
+    handle = chosen.launch(sft, tmp_path / "model", tmp_path, tracking)
+    while chosen.poll(handle).state == "running":
+        pass
+    chosen.fetch(handle)
+    assert len(list((tmp_path / "logs").rglob("events.*"))) == 1
+
+
+def test_an_adapter_written_by_a_service_that_sums_up(server, sft, base, tmp_path):
+    def other(state, job):
+        found = adapter_files(state, job)
+        config = json.loads(found["adapter_config.json"])
+        config |= {"target_modules": "all-linear", "lora_dropout": 0.0}
+        return tar({**found, "adapter_config.json": json.dumps(config).encode()})
+
+    server.pack = other
+    first = train(backend(server, tmp_path), sft, tmp_path / "sft")
+    job = dpo_job(base, tmp_path / "rows", first, per_device_train_batch_size=8)
+    assert job.lora["target_modules"] == sorted(sft.lora["target_modules"])
+    assert job.lora["lora_dropout"] == 0.1
 
 
 def test_the_same_job_is_never_created_twice(server, sft, tmp_path):

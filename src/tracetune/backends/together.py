@@ -113,12 +113,13 @@ class TogetherBackend:
             ) from None
         status = str(found.get("status"))
         if status == "completed":
-            usd = _usd(found, remote.estimate_usd or 0.0)
+            usd = _usd(found, remote.estimate_usd or 0.0) or remote.estimate_usd
             return self._jobs.save(remote, state="completed", status=status, message="", usd=usd)
         if status in FAILED:
             reason = self._reason(remote.id)
             state = "cancelled" if status == "cancelled" else "failed"
-            usd = _usd(found, 0.0)
+            # Of a cancelled job the steps that were done are paid; at most what was estimated.
+            usd = _usd(found, (remote.estimate_usd or 0.0) if state == "cancelled" else 0.0)
             return self._jobs.save(remote, state=state, status=status, message=reason, usd=usd)
         message = _progress(status, found)
         if (status, message) != (remote.status, remote.message):
@@ -264,7 +265,7 @@ def _is_here(out: Path, remote: RemoteJob) -> bool:
 def _usd(found: Answer, otherwise: float) -> float:
     """The price of a job; the service counts in billionths of a dollar."""
     price = found.get("total_price")
-    return price / _NANO if isinstance(price, int) and price > 0 else otherwise
+    return price / _NANO if isinstance(price, int) else otherwise
 
 
 def _progress(status: str, found: Answer) -> str:

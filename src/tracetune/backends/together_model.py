@@ -107,7 +107,7 @@ def check(remote: RemoteJob, adapter: Path) -> dict[str, Any]:
         raise _wrong(adapter, f"its kind is {kind!r}, not LORA")
     if rank != remote.arguments["lora_r"]:
         raise _wrong(adapter, f"its rank is {rank}, asked for was {remote.arguments['lora_r']}")
-    base = _base_shapes(Path(remote.job.base.path))
+    base, modules = _base_shapes(Path(remote.job.base.path)), set()
     for name, shape in _shapes(weights).items():
         module = name.removeprefix(_PREFIX).partition(".lora_")[0]
         side, target = 1 if ".lora_A." in name else 0, base.get(f"{module}.weight")
@@ -115,7 +115,13 @@ def check(remote: RemoteJob, adapter: Path) -> dict[str, Any]:
             raise _wrong(adapter, f"the local base has no layer for {name!r}")
         if shape[side] != target[side] or shape[1 - side] != rank:
             raise _wrong(adapter, f"{name!r} is {shape}, the layer of the local base {target}")
-    return config
+        modules.add(module.split(".")[-1])
+    # As asked for and as found: the service may write a pattern, and no dropout in what it serves.
+    return {
+        **config,
+        "target_modules": sorted(modules),
+        "lora_dropout": remote.arguments["lora_dropout"],
+    }
 
 
 def history(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
