@@ -183,13 +183,15 @@ class ProjectHooks:
         """
         from tracetune.review.places import run_command
 
-        waiting = set()
+        waiting, reasons = set(), set()
         for name in sorted(pipeline.all_outputs()):
             if name.endswith(".review") and catalog.load(name)["open"]:
                 waiting.add(name.removesuffix(".review"))
             elif name.endswith(".adapter") and (reason := _waits(Path(catalog.load(name)))):
-                logger.info("Waiting  %s", reason)
+                reasons.add(reason)
                 waiting.add(name.split(".")[0])
+        for reason in sorted(reasons):
+            logger.info("Waiting  %s", reason)
         for name in sorted(waiting):
             given = run_params.get("runtime_params") or {}
             logger.info("Go on    %s", run_command(name, given, env=run_params.get("env")))

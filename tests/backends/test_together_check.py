@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.together_rules import check_file, limits
@@ -14,9 +16,11 @@ from tracetune.backends.together_check import check_lines, demand
 from tracetune.backends.together_models import choose, read_limits, table
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_request import flat_arguments
+from tracetune.backends.together_rows import compile_rows
 from tracetune.errors import ConfigurationError, DataError
+from tracetune.records import Message, make_example, make_preference
 from tracetune.training.base import BaseModelRef
-from tracetune.training.job import DatasetRef, Limits, TrainingJob
+from tracetune.training.job import DatasetRef, Limits, TrainingJob, dataset_ref, write_dataset
 
 HASH = "0" * 64
 MODEL = "Qwen/Qwen3-0.6B"
@@ -250,3 +254,34 @@ def test_the_hosted_model_is_found_by_either_name(name):
 def test_the_table_names_each_model_once():
     names = [row.id for row in table().models]
     assert len(names) == len(set(names))
+
+
+# Rows ------------------------------------------------------------------------------------------
+
+TEXT = st.text(min_size=1, max_size=12).filter(str.strip)
+
+
+@settings(max_examples=30)
+@given(st.lists(TEXT, min_size=1, max_size=7).filter(lambda texts: len(texts) % 2), TEXT, TEXT)
+def test_rows_become_lines_that_pass_and_that_the_service_takes(texts, good, other):
+    turns = ["user", "assistant"] * 4
+    prompt = [Message(role=r, content=text) for r, text in zip(turns, texts, strict=False)]
+    origin = {"source": "test", "tenant": "t", "ids": {}, "group": "g", "created_at": None}
+    better, worse = (
+        [Message(role="assistant", content=text)] for text in (good, f"{other} and no")
+    )
+    rows = {"sft": make_example(prompt=prompt, completion=better, **origin)}
+    if better != worse:
+        rows["dpo"] = make_preference(prompt=prompt, chosen=better, rejected=worse, **origin)
+    for method, row in rows.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_dataset(Path(folder), [row], [row])
+            made = job(method).model_copy(update={"dataset": dataset_ref(Path(folder))})
+            [train, validation] = compile_rows(made, redact=False)
+        assert train.lines == validation.lines
+        assert reasons(train.lines, method, longest=10_000) == []
+        assert check_file(train.text().encode()) == (method, "", 1)
+        [line] = train.lines
+        said = line["messages"] if method == "sft" else line["input"]["messages"]
+        wanted = [*texts, good] if method == "sft" else texts
+        assert [message["content"] for message in said] == wanted

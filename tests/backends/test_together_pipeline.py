@@ -37,6 +37,7 @@ def test_a_run_that_waits_and_goes_on(project: Project) -> None:
         assert first.returncode == 0, first.stdout
         text = re.sub(r"\s+", " ", first.stdout)
         assert "kedro jobs wait ft-0001-abcd --tenant=demo --name=demo" in text
+        assert text.count("Waiting") == 1
         assert f"Go on kedro run --pipeline=dpo --env=test --params={params}" in text
         assert [status(project, s)["status"] for s in ("sft", "dpo", "release")] == ["waiting"] * 3
 

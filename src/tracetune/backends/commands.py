@@ -53,7 +53,7 @@ def show(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
     lines = _description(remote)
     if not remote.id:
         return [*lines, "it was not created yet: run the pipeline again"]
-    with _opened(jobs, options) as backend:
+    with _opened(jobs, options, remote) as backend:
         remote = backend.look(remote)
         service = backend.service
         events = service.again("reading the events", lambda: service.events(remote.id))
@@ -80,7 +80,7 @@ def wait(jobs: RemoteJobs, options: TogetherOptions, name: str, say: Say) -> lis
         ServerError: The service cannot be reached, or the job is past its deadline.
     """
     remote, told = jobs.find(name), ""
-    with _opened(jobs, options) as backend:
+    with _opened(jobs, options, remote) as backend:
         while True:
             remote = backend.look(remote)
             if remote.state in ENDED or not remote.id:
@@ -101,8 +101,9 @@ def wait(jobs: RemoteJobs, options: TogetherOptions, name: str, say: Say) -> lis
 
 def cancel(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
     """Asks for the end of a job."""
-    with _opened(jobs, options) as backend:
-        remote = backend.stop(jobs.find(name))
+    remote = jobs.find(name)
+    with _opened(jobs, options, remote) as backend:
+        remote = backend.stop(remote)
     return [f"{remote.id}: {remote.status}; steps that were done are billed"]
 
 
@@ -112,7 +113,7 @@ def fetch(jobs: RemoteJobs, options: TogetherOptions, name: str, out: Path | Non
     folder = out or jobs.place(remote.key) / "model"
     if out is not None and out.exists():
         raise DataError(f"{out} exists", where="--out", remedy="give a folder that does not exist")
-    with _opened(jobs, options) as backend:
+    with _opened(jobs, options, remote) as backend:
         backend.bring(backend.look(remote), folder)
     return [str(folder)]
 
@@ -143,8 +144,12 @@ def check(jobs: RemoteJobs, options: TogetherOptions, model: str | None) -> list
 
 
 @contextmanager
-def _opened(jobs: RemoteJobs, options: TogetherOptions) -> Iterator[TogetherBackend]:
-    backend = TogetherBackend(options, jobs)
+def _opened(
+    jobs: RemoteJobs, options: TogetherOptions, remote: RemoteJob | None = None
+) -> Iterator[TogetherBackend]:
+    """The backend, at the address that a job was sent to."""
+    given = {} if remote is None else {"base_url": remote.base_url}
+    backend = TogetherBackend(options.model_copy(update=given), jobs)
     try:
         yield backend
     finally:

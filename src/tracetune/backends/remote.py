@@ -46,6 +46,7 @@ class RemoteJob(BaseModel):
     Attributes:
         format: Version of this document.
         backend: Where it runs.
+        base_url: Address of the service; None: the vendor's own.
         key: Hash of all that decides the result; names the folder.
         stage: ``<pipeline>.<stage>`` that asked for it.
         job: The training job.
@@ -73,6 +74,7 @@ class RemoteJob(BaseModel):
 
     format: Literal[1] = 1
     backend: str
+    base_url: str | None
     key: str = Field(pattern=r"^[0-9a-f]{64}$")
     stage: str
     job: TrainingJob

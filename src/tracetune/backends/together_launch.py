@@ -91,10 +91,12 @@ class Launch:
         arguments = flat_arguments(prepared.job, limits, self._options, prepared.rows)
         arguments |= prepared.start()
         if known is not None:
-            return self._jobs.save(known, arguments=arguments, state="prepared")
+            asked = {"job": prepared.job, "stage": prepared.stage, "arguments": arguments}
+            return self._jobs.save(known, **asked, state="prepared")
         return self._jobs.save(
             RemoteJob(
                 backend="together",
+                base_url=self._options.base_url,
                 key=prepared.key,
                 stage=prepared.stage,
                 job=prepared.job,

@@ -147,6 +147,7 @@ def _key(
     return sha256_json(
         {
             "backend": "together",
+            "address": options.base_url,
             "model": model,
             "checkpoint": checkpoint,
             "method": job.method,

@@ -17,6 +17,7 @@ from tracetune.records import Example, Message, Preference
 from tracetune.training.job import TRAIN_FILE, VALIDATION_FILE, TrainingJob, read_rows
 
 FILES = (TRAIN_FILE, VALIDATION_FILE)
+_SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Compiled:
     redacted: Counter[str] = field(default_factory=Counter)
 
     def text(self) -> str:
-        """The file: one line per row."""
-        return "".join(canonical_json(line) + "\n" for line in self.lines)
+        """The file: one line per row, whatever a reader takes for the end of a line."""
+        return "".join(canonical_json(line).translate(_SEPARATORS) + "\n" for line in self.lines)
 
 
 def compile_rows(job: TrainingJob, *, redact: bool) -> list[Compiled]:
