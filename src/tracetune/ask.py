@@ -1,9 +1,11 @@
-"""A request to an exported model of a command-line program: for ``kedro ask``."""
+"""Requests to an exported model of a command-line program: for ``kedro ask`` and from Python."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tracetune.cli_schema.context import Context
 from tracetune.cli_schema.schema import CliSchema
@@ -33,6 +35,84 @@ class Asked:
     latency_ms: float = 0.0
 
 
+class Interpreter:
+    """An exported model that answers requests for as long as the ``with`` block lasts.
+
+    Every answer is under the grammar of the schema and is checked strictly.
+
+    Args:
+        model: The exported folder, with the GGUF file and the adapter it was made from.
+        schema: The program.
+        threads: CPU threads.
+
+    Raises:
+        DataError: The folder is not complete, or the model was trained for another schema.
+
+    Example:
+        >>> with Interpreter(folder, schema) as gh:
+        ...     gh.ask("show my open prs").command_line
+    """
+
+    def __init__(self, model: Path, schema: CliSchema, *, threads: int = 2) -> None:
+        from tracetune.cli_schema.answer_schema import decoding_schema
+
+        file = next(model.glob("*.gguf"), None)
+        if file is None:
+            raise DataError(
+                "there is no GGUF file", where=str(model), remedy="export the model again"
+            )
+        self.schema = schema
+        self._instruction = _instruction(model, schema)
+        self._grammar = decoding_schema(schema)
+        self._file, self._threads = file, threads
+        self._open = ExitStack()
+        self._model: Any = None
+
+    def __enter__(self) -> Interpreter:
+        """Loads the file."""
+        from tracetune.export.runtime import GgufModel
+
+        self._model = self._open.enter_context(GgufModel(self._file, threads=self._threads))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Frees the model."""
+        self._model = None
+        self._open.close()
+
+    def ask(self, request: str, context: Context | None = None) -> Asked:
+        """Answers one request.
+
+        Args:
+            request: What the user says.
+            context: Where the user is.
+        """
+        from tracetune.cli_schema.objects import (
+            COMMAND,
+            AnswerError,
+            canonical,
+            command_line,
+            parse_answer,
+            problems,
+        )
+        from tracetune.cli_schema.prompt import user_text
+
+        turns = [
+            {"role": "system", "content": self._instruction},
+            {"role": "user", "content": user_text(request, context)},
+        ]
+        found = self._model.answer(turns, max_tokens=MOST_TOKENS, grammar=self._grammar)
+        sure, took = found.confidence, found.latency_ms
+        try:
+            value = parse_answer(found.text)
+        except AnswerError as error:
+            return Asked(found.text, None, [f"the answer is {error}"], sure, took)
+        wrong = [f"{problem.path}: {problem.message}" for problem in problems(self.schema, value)]
+        runs = not wrong and value["type"] == COMMAND
+        line = command_line(self.schema, canonical(self.schema, value)) if runs else None
+        return Asked(found.text, line, wrong, sure, took)
+
+
 def ask(
     model: Path,
     schema: CliSchema,
@@ -41,10 +121,10 @@ def ask(
     context: Context | None = None,
     threads: int = 2,
 ) -> Asked:
-    """Answers a request under the grammar of the schema, and checks the answer strictly.
+    """Loads an exported model, answers one request and frees it again.
 
     Args:
-        model: The exported folder, with the GGUF file and the adapter it was made from.
+        model: As for :class:`Interpreter`.
         schema: The program.
         request: What the user says.
         context: Where the user is.
@@ -53,37 +133,8 @@ def ask(
     Raises:
         DataError: The folder is not complete, or the model was trained for another schema.
     """
-    from tracetune.cli_schema.answer_schema import decoding_schema
-    from tracetune.cli_schema.objects import (
-        COMMAND,
-        AnswerError,
-        canonical,
-        command_line,
-        parse_answer,
-        problems,
-    )
-    from tracetune.cli_schema.prompt import user_text
-    from tracetune.export.runtime import GgufModel
-
-    instruction = _instruction(model, schema)
-    file = next(model.glob("*.gguf"), None)
-    if file is None:
-        raise DataError("there is no GGUF file", where=str(model), remedy="export the model again")
-    turns = [
-        {"role": "system", "content": instruction},
-        {"role": "user", "content": user_text(request, context)},
-    ]
-    with GgufModel(file, threads=threads) as loaded:
-        found = loaded.answer(turns, max_tokens=MOST_TOKENS, grammar=decoding_schema(schema))
-    sure, took = found.confidence, found.latency_ms
-    try:
-        value = parse_answer(found.text)
-    except AnswerError as error:
-        return Asked(found.text, None, [f"the answer is {error}"], sure, took)
-    wrong = [f"{problem.path}: {problem.message}" for problem in problems(schema, value)]
-    runs = not wrong and value["type"] == COMMAND
-    line = command_line(schema, canonical(schema, value)) if runs else None
-    return Asked(found.text, line, wrong, sure, took)
+    with Interpreter(model, schema, threads=threads) as interpreter:
+        return interpreter.ask(request, context)
 
 
 def _instruction(model: Path, schema: CliSchema) -> str:

@@ -23,7 +23,7 @@ from tracetune.training.options import EmbeddedRecipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CODE_VERSION = 6
+CODE_VERSION = 7
 """Raised whenever this module would build another model from the same recipe."""
 
 PAD, BOS, START, END = "<|pad|>", "<|bos|>", "<|im_start|>", "<|im_end|>"
@@ -160,7 +160,7 @@ def _pretrain(
         )
         model: Any = LlamaForCausalLM(config).train()
         _start_embedding(model.get_input_embeddings().weight, tokenizer)
-        batches = _batches(recipe, tokenizer, conversations)
+        batches = [*_copying(recipe, tokenizer), *_batches(recipe, tokenizer, conversations)]
         hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if all(p is not q for q in hidden)]
         optimizers = [
@@ -184,7 +184,9 @@ def _pretrain(
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                    optimizer.step()
+                    # random tokens would undo what the embedding knows from its start
+                    if optimizer is optimizers[0] or step >= recipe.copy_steps:
+                        optimizer.step()
                     schedule.step()
                     optimizer.zero_grad(set_to_none=True)
                 value = float(loss.detach())
@@ -227,6 +229,28 @@ def _schedule(steps: int) -> Any:
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
     return factor
+
+
+def _copying(recipe: EmbeddedRecipe, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Any, Any]]:
+    """Batches of random tokens, others, and the first ones again, which are learned.
+
+    A model of two layers finds out how to copy in about a hundred such steps, and hardly ever from
+    text, where copying is one thing among many (Olsson et al. 2022, "In-context learning and
+    induction heads").
+    """
+    import torch
+
+    special = len(tokenizer.all_special_ids)
+    batches = []
+    for _ in range(recipe.copy_steps):
+        length, between = (int(torch.randint(low, 40, ())) for low in (8, 0))
+        rows = max(1, recipe.batch_tokens // (2 * length + between))
+        tokens = torch.randint(special, len(tokenizer), (rows, length + between))
+        tokens = torch.cat([tokens, tokens[:, :length]], dim=1)
+        learned = torch.zeros_like(tokens, dtype=torch.bool)
+        learned[:, length + between + 1 :] = True  # the first one cannot be foreseen
+        batches.append((tokens, learned))
+    return batches
 
 
 def _batches(

@@ -33,6 +33,7 @@ _SHARES = {
     "echo": 0.04,
     "chat": 0.08,
     "lines": 0.05,
+    "copy": 0.1,
     "program": 0.6,
 }
 
@@ -233,6 +234,9 @@ class Writer:
             return self._several(instruction)
         if task == "lines":
             return self._lines(instruction)
+        if task == "copy":
+            text = self._anything()
+            return instruction, text, text
         if task == "details":
             return self._details(instruction, request, details)
         if task == "echo":
@@ -245,6 +249,17 @@ class Writer:
         said = f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else words[0]
         answer = _dump({key: words}, '":[' in instruction)
         return instruction.format(key=key), f"the words are {said}", answer
+
+    def _anything(self) -> str:
+        """Words and numbers without sense: what is said next can only be copied."""
+        words = [*self.corpus.words, *self.corpus.lines["words"], *self.programs.corpus.any_words]
+        said = [
+            str(self.random.randint(1, 10 ** self.random.randint(1, 4)))
+            if self.random.random() < 0.4
+            else self.random.choice(words)
+            for _ in range(self.random.randint(8, 24))
+        ]
+        return " ".join(said)
 
     def _lines(self, instruction: str) -> tuple[str, str, str]:
         """Some words after each key, as the user names them."""
@@ -276,7 +291,9 @@ class Writer:
     def _identifier(self) -> str:
         """A name as programs write it, of two words."""
         words = [*self.corpus.words, *(kind.labels[0] for kind in self.corpus.kinds)]
-        return "_".join(self.random.sample([word for word in words if "_" not in word], 2))
+        # no names of agents: those are the task of pipelines
+        plain = [word for word in words if "_" not in word and word != "agent"]
+        return "_".join(self.random.sample(plain, 2))
 
     def _label(self, instruction: str, kind: Kind, request: str) -> tuple[str, str, str]:
         """Choosing a name from a list that changes every time."""

@@ -41,6 +41,7 @@ class EmbeddedRecipe(Options):
         layers: Number of transformer blocks.
         heads: Attention heads.
         max_positions: Longest sequence in tokens.
+        copy_steps: Steps on random tokens that come twice, before the conversations.
         conversations: Number of generated conversations; each is seen once.
         batch_tokens: Tokens per optimiser step, padding included (approximate).
         learning_rate: Peak rate of Muon, for the matrices of the blocks (warm-up, then cosine).
@@ -55,6 +56,7 @@ class EmbeddedRecipe(Options):
     layers: int = Field(default=2, gt=0)
     heads: int = Field(default=4, gt=0)
     max_positions: int = Field(default=1024, gt=0)
+    copy_steps: int = Field(default=100, ge=0)
     conversations: int = Field(default=5000, gt=0)
     batch_tokens: int = Field(default=1536, gt=0)
     learning_rate: float = Field(default=2e-2, gt=0)
