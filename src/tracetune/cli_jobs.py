@@ -75,7 +75,7 @@ def wait_for_job(metadata: Any, job: str, tenant: str, name: str, env: str | Non
     from tracetune.backends import commands
 
     with _jobs(metadata, tenant, name, env) as (found, options):
-        click.echo("\n".join(commands.wait(found, options, job, click.echo)))
+        click.echo("\n".join(commands.wait(found, options, job)))
 
 
 @jobs.command("cancel")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,6 @@ from tracetune.backends.together_models import Limits, read_limits, table, unkno
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import DataError
 from tracetune.llm.calls import Refused
-
-Say = Callable[[str], None]
 
 _SHOWN_EVENTS = 20
 _SHOWN_METRICS = 10
@@ -72,22 +70,19 @@ def show(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
     return lines
 
 
-def wait(jobs: RemoteJobs, options: TogetherOptions, name: str, say: Say) -> list[str]:
-    """Waits until a job has ended; tells what changes.
+def wait(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
+    """Waits until a job has ended; the log tells what changes.
 
     Raises:
         DataError: It gave no model.
         ServerError: The service cannot be reached, or the job is past its deadline.
     """
-    remote, told = jobs.find(name), ""
+    remote = jobs.find(name)
     with _opened(jobs, options, remote) as backend:
         while True:
             remote = backend.look(remote)
             if remote.state in ENDED or not remote.id:
                 break
-            if remote.message != told:
-                told = remote.message
-                say(f"{remote.id}: {told}")
             time.sleep(options.poll_seconds)
     if remote.state != "completed":
         raise DataError(
