@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.project import EMBEDDED, Project, copy_project
+from tests.project import EMBEDDED, ROOT, Project, copy_project
 from tracetune.cli_schema.load import load_schema
 from tracetune.cli_schema.objects import parse_answer, problems
 from tracetune.records import Example, Preference
@@ -200,3 +202,31 @@ def test_a_schema_that_is_wrong_stops_the_run_with_its_line(garden):
     assert "broken.yaml" in result.stdout
     assert "colour" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_the_notebook_looks_at_the_run(garden: Project, tmp_path: Path):
+    """The notebook as it is, but for the name of the program."""
+    text = (ROOT / "notebooks/04_cli_model.ipynb").read_text(encoding="utf-8")
+    assert text.count('name = \\"demo\\"') == 1
+    source, target = garden.path / "notebooks/robo.ipynb", tmp_path / "executed.ipynb"
+    source.write_text(text.replace('name = \\"demo\\"', 'name = \\"robo\\"'), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"),
+            *("--output", str(target), str(source)),
+        ],
+        cwd=garden.path,
+        env={**garden.environment(), "KEDRO_ENV": "test"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    outputs = [
+        o for cell in json.loads(target.read_text())["cells"] for o in cell.get("outputs", [])
+    ]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    shown = json.dumps(outputs)
+    for word in ("clusters on more than one side: 0", "keyword", "constrained", "command line"):
+        assert word in shown, f"{word!r} is not shown"
