@@ -171,6 +171,37 @@ def test_gate1_command_refuses_what_is_no_results_document(lumen, tmp_path):
     assert "exit code 0 if it does" in help_text
 
 
+def test_notebook_looks_at_the_finished_run(lumen, tmp_path):
+    target = tmp_path / "executed.ipynb"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"),
+            *("--output", str(target), "notebooks/05_eisv.ipynb"),
+        ],
+        cwd=lumen.path,
+        env={**lumen.environment(), "KEDRO_ENV": "test"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    cells = json.loads(target.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    drawn = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(drawn) == 4
+    printed = "".join("".join(output.get("text", [])) for output in outputs)
+    for words in (
+        "measured states on two sides: 0",
+        "--- no_shape_no_duration",
+        "What passing gate 1 shows:",
+        "What passing honest gate shows:",
+        "no student: the teacher gave no usable answer",
+    ):
+        assert words in printed, words
+    assert "lookup_table" in json.dumps(outputs)
+
+
 def test_release_is_the_teacher_that_reads_everything(lumen):
     folder = latest(lumen, "06_models", "release/adapter")
     serving = json.loads((folder / "serving.json").read_text())
