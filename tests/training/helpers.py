@@ -12,7 +12,12 @@ from tracetune.training.job import TrainingJob, build_job, write_dataset
 from tracetune.training.options import DpoOptions, EmbeddedRecipe, SftOptions
 
 TINY = EmbeddedRecipe(
-    vocab_size=512, intermediate_size=256, layers=1, conversations=60, batch_tokens=1024
+    vocab_size=512,
+    intermediate_size=256,
+    layers=1,
+    copy_steps=1,
+    conversations=60,
+    batch_tokens=1024,
 )
 DRAWERS = {"money": "bill", "trips": "train", "weather": "rain"}
 TIME = datetime(2026, 11, 1, tzinfo=UTC)

@@ -183,10 +183,11 @@ def _pretrain(
                 )
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                if step < recipe.copy_steps:
                     # random tokens would undo what the embedding knows from its start
-                    if optimizer is optimizers[0] or step >= recipe.copy_steps:
-                        optimizer.step()
+                    optimizers[1].zero_grad(set_to_none=True)
+                for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                    optimizer.step()
                     schedule.step()
                     optimizer.zero_grad(set_to_none=True)
                 value = float(loss.detach())
