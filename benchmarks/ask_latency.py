@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
     parser.add_argument("--name", default="demo")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     place = f"{given.tenant}/{given.name}/cli"
@@ -45,7 +45,7 @@ def main() -> None:
         ]
     cut = statistics.quantiles(times, n=100, method="inclusive")
     print(
-        f"{len(times)} answers, {given.threads} threads: p50 {cut[49]:.1f} ms, "
+        f"{len(times)} answers, {given.threads or 'default'} threads: p50 {cut[49]:.1f} ms, "
         f"p99 {cut[98]:.1f} ms, slowest {max(times):.1f} ms"
     )
 

@@ -35,6 +35,10 @@ class Asked:
     latency_ms: float = 0.0
 
 
+SMALL = 64 * 2**20
+"""Bytes of a file up to which one thread answers sooner than two that wait for each other."""
+
+
 class Interpreter:
     """An exported model that answers requests for as long as the ``with`` block lasts.
 
@@ -43,7 +47,7 @@ class Interpreter:
     Args:
         model: The exported folder, with the GGUF file and the adapter it was made from.
         schema: The program.
-        threads: CPU threads.
+        threads: CPU threads; None: one for a small file, else two.
 
     Raises:
         DataError: The folder is not complete, or the model was trained for another schema.
@@ -53,7 +57,7 @@ class Interpreter:
         ...     gh.ask("show my open prs").command_line
     """
 
-    def __init__(self, model: Path, schema: CliSchema, *, threads: int = 2) -> None:
+    def __init__(self, model: Path, schema: CliSchema, *, threads: int | None = None) -> None:
         from tracetune.cli_schema.answer_schema import decoding_schema
 
         file = next(model.glob("*.gguf"), None)
@@ -64,7 +68,8 @@ class Interpreter:
         self.schema = schema
         self._instruction = _instruction(model, schema)
         self._grammar = decoding_schema(schema)
-        self._file, self._threads = file, threads
+        few = 1 if file.stat().st_size < SMALL else 2
+        self._file, self._threads = file, threads or few
         self._open = ExitStack()
         self._model: Any = None
 
@@ -119,7 +124,7 @@ def ask(
     request: str,
     *,
     context: Context | None = None,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Asked:
     """Loads an exported model, answers one request and frees it again.
 
@@ -128,7 +133,7 @@ def ask(
         schema: The program.
         request: What the user says.
         context: Where the user is.
-        threads: CPU threads.
+        threads: As for :class:`Interpreter`.
 
     Raises:
         DataError: The folder is not complete, or the model was trained for another schema.
