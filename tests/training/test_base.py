@@ -12,6 +12,8 @@ import pytest
 from tests.training.helpers import TINY
 from tracetune.errors import ConfigurationError, DataError, GateError, ServerError
 from tracetune.files import sha256_folder, write_json
+from tracetune.pipelines.prepare_stage import resolve_base
+from tracetune.records import Message, make_example
 from tracetune.training import base as base_model
 from tracetune.training import embedded, embedded_programs, embedded_text, leaks
 from tracetune.training.base import BaseModelRef
@@ -68,10 +70,9 @@ def test_the_text_is_seeded_and_has_no_short_requests() -> None:
 
 def test_what_is_asked_of_invented_programs_stands_in_the_answer() -> None:
     writer = embedded_programs.Programs(random.Random(5))
-    numbers = shipped = 0
+    numbers = 0
     for _ in range(200):
         talk = writer.conversation()
-        shipped += talk[0]["content"].startswith("You turn requests into commands of gh")
         for user, answer in zip(talk[1::2], talk[2::2], strict=True):
             value = json.loads(answer["content"])
             if value["type"] != "command":
@@ -80,7 +81,6 @@ def test_what_is_asked_of_invented_programs_stands_in_the_answer() -> None:
                 numbers += isinstance(given, int)
                 assert str(given) in user["content"], (name, user, answer)
     assert numbers > 100
-    assert shipped == 0
 
 
 def test_a_number_is_read_digit_by_digit(base: BaseModelRef) -> None:
@@ -181,3 +181,23 @@ def test_a_changed_base_is_noticed(base: BaseModelRef, tmp_path: Path) -> None:
         weights.write(b"\x01\x02\x03\x04")
     with pytest.raises(DataError, match="weights_sha256"):
         base_model.verify(ref)
+
+
+def test_a_held_out_request_is_found_behind_the_lines_of_its_context(
+    base: BaseModelRef, tmp_path: Path
+) -> None:
+    asked = next(text for text in embedded_text.texts(TINY.seed, TINY.conversations))
+    row = make_example(
+        prompt=[Message(role="user", content=f"repo: acme/site\nbranch: main\npr: #12\n\n{asked}")],
+        completion=[Message(role="assistant", content="{}")],
+        tags={"context": "yes"},
+        source="cli",
+        tenant="demo",
+        ids={"cell": "a"},
+        group="a",
+        created_at=None,
+    )
+    models = tmp_path / "models"
+    shutil.copytree(base.path, models / Path(base.path).name)
+    with pytest.raises(GateError, match="1 held-out texts are in the text"):
+        resolve_base(BaseModelOptions(), TINY, [row], models)

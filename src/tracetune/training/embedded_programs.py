@@ -1,8 +1,8 @@
 """Requests to invented command-line programs, for the text of the embedded base model.
 
 A small model learns to copy (a number, a name) from a request into JSON only if it has read many
-cases of it. The programs are made up anew for every conversation, from general words; no program
-that the project ships is among them.
+cases of it. The programs are made up anew for every conversation, from general words; none is one
+that the project ships, though a name such as ``box list`` may stand in both.
 """
 
 from __future__ import annotations

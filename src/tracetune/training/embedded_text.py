@@ -1,8 +1,9 @@
 """The text that the embedded base model reads: generated from the committed corpus with a seed.
 
 Small tasks about everyday requests, in chat form: name the topic, choose a word, compare two
-requests, find a detail, repeat, small answers. It is not the task of any pipeline (no agents, no
-routing), it only lets the model know the words people use and what belongs together.
+requests, find a detail, repeat, copy, small answers. No task of telemetry is among them (no agents,
+no routing). A third of the conversations is the task of the pipeline ``cli`` with invented programs
+(:mod:`tracetune.training.embedded_programs`).
 """
 
 from __future__ import annotations

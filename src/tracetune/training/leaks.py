@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
 from tracetune.errors import GateError
+from tracetune.near import Shingles, shingles, similarity
 
 NEAR = 0.8
 """Overlap of word shingles from which two texts are nearly the same."""
 SHINGLE = 3
+WHOLE = sys.maxsize
+"""Size of a shingle that is the whole text, normalised."""
 
 
 class LeakReport(BaseModel):
@@ -35,16 +37,6 @@ class LeakReport(BaseModel):
     closest: float
 
 
-def _normal(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.casefold()))
-
-
-def _shingles(words: Sequence[str]) -> frozenset[Any]:
-    if len(words) < SHINGLE:
-        return frozenset([tuple(words)])
-    return frozenset(tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1))
-
-
 def check_no_leak(base_texts: Iterable[str], held_out: Iterable[str]) -> LeakReport:
     """Proves that no held-out row stands in the text the base model has read.
 
@@ -55,21 +47,19 @@ def check_no_leak(base_texts: Iterable[str], held_out: Iterable[str]) -> LeakRep
     Raises:
         GateError: A held-out text is in the base text, or nearly so.
     """
-    known = {_normal(text) for text in base_texts}
-    index: dict[Any, list[frozenset[Any]]] = {}
-    for words in known:
-        shingles = _shingles(words)
-        for shingle in shingles:
-            index.setdefault(shingle, []).append(shingles)
+    known = {shingles(text, WHOLE): shingles(text, SHINGLE) for text in base_texts}
+    index: dict[str, list[Shingles]] = {}
+    for parts in known.values():
+        for part in parts:
+            index.setdefault(part, []).append(parts)
     rows = sorted(set(held_out))
     exact, near, closest = [], [], 0.0
     for text in rows:
-        words = _normal(text)
-        shingles = _shingles(words)
-        candidates = (other for shingle in shingles for other in index.get(shingle, ()))
-        best = max((len(shingles & o) / len(shingles | o) for o in candidates), default=0.0)
+        parts = shingles(text, SHINGLE)
+        candidates = (other for part in parts for other in index.get(part, ()))
+        best = max((similarity(parts, other) for other in candidates), default=0.0)
         closest = max(closest, best)
-        if words in known:
+        if shingles(text, WHOLE) in known:
             exact.append(text)
         elif best >= NEAR:
             near.append(text)
