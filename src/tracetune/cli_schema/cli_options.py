@@ -14,8 +14,8 @@ class GenerationOptions(CliGenerationOptions):
 
     force: bool = Field(
         False,
-        description="Ask for everything anew, although replies are kept. The replies of earlier "
-        "generations stay in the ledger.",
+        description="Ask for everything anew, although replies are kept. A generation that was "
+        "interrupted is finished first. The replies of earlier generations stay in the ledger.",
     )
 
 

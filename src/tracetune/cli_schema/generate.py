@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from tracetune.cli_schema.plan import Cell, make_plan
 from tracetune.cli_schema.requests import requests_for
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.cli_schema.screen import REASONS, Rejected, Screen, Written
-from tracetune.llm import TextRequest, TextWriter
+from tracetune.llm import TextRequest, TextResult, TextWriter
 from tracetune.llm.tally import Tally
 from tracetune.records import Record
 
@@ -109,32 +109,103 @@ def generate(
         attempt: Another number asks for everything anew.
     """
     plan = make_plan(schema, options, seed=seed)
-    missing = {cell.id: cell for cell in plan}
-    order = {name: place for place, name in enumerate(missing)}
+    order = {cell.id: place for place, cell in enumerate(plan)}
     screen, tally = Screen(schema, options), Tally()
     kept: list[Written] = []
     rounds = 0
-    while missing and rounds < options.rounds:
+    for done in _rounds(schema, writer, plan, screen, tally, options, seed, attempt):
         rounds += 1
-        asked = _asked(schema, list(missing.values()), options, seed, attempt, rounds)
-        found = _ask(asked, writer, screen, tally, missing)
-        kept += found
+        kept += done.found
         logger.info(
             "Round %d: %d requests to the %s, %d examples kept, %d still missing",
             rounds,
-            len(asked),
+            done.requests,
             writer.label,
-            len(found),
-            sum(cell.count for cell in missing.values()),
+            len(done.found),
+            done.missing,
         )
-        if not found:
-            break
-        missing = _moved(plan, missing, {row.cell for row in found})
     kept.sort(key=lambda row: order[row.cell])
     counts = Counter(row.cell for row in kept)
     short = {c.id: c.count - counts[c.id] for c in plan if counts[c.id] < c.count}
     report = _report(schema, writer.label, options, kept, screen, tally, short, rounds, seed)
     return Generated(examples=kept, rejected=screen.rejected, report=report)
+
+
+def is_complete(
+    schema: CliSchema,
+    writer: TextWriter,
+    *,
+    options: CliGenerationOptions,
+    seed: int,
+    attempt: int,
+) -> bool:
+    """Whether :func:`generate` would take everything from kept replies, in all its rounds.
+
+    Nothing is sent: the rounds are gone through until one holds a request without a kept reply.
+    """
+    plan = make_plan(schema, options, seed=seed)
+    screen, kept = Screen(schema, options), _OnlyKept(writer)
+    try:
+        for _ in _rounds(schema, kept, plan, screen, Tally(), options, seed, attempt):
+            pass
+    except _NotKeptError:
+        return False
+    return True
+
+
+class _NotKeptError(Exception):
+    """A request has no kept reply."""
+
+
+class _OnlyKept:
+    """A writer that gives kept replies and sends nothing."""
+
+    def __init__(self, writer: TextWriter) -> None:
+        self._writer = writer
+
+    @property
+    def label(self) -> str:
+        return self._writer.label
+
+    def known(self, requests: Sequence[TextRequest]) -> set[str]:
+        return self._writer.known(requests)
+
+    def write(self, requests: Sequence[TextRequest]) -> list[TextResult]:
+        if len(self.known(requests)) < len(requests):
+            raise _NotKeptError
+        return self._writer.write(requests)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What a round asked and found, and how many examples are missing after it."""
+
+    requests: int
+    found: list[Written]
+    missing: int
+
+
+def _rounds(
+    schema: CliSchema,
+    writer: TextWriter,
+    plan: Sequence[Cell],
+    screen: Screen,
+    tally: Tally,
+    options: CliGenerationOptions,
+    seed: int,
+    attempt: int,
+) -> Iterator[_Round]:
+    """Asks round by round, until nothing is missing, a round brings nothing, or all are used up."""
+    missing = {cell.id: cell for cell in plan}
+    for number in range(1, options.rounds + 1):
+        if not missing:
+            return
+        asked = _asked(schema, list(missing.values()), options, seed, attempt, number)
+        found = _ask(asked, writer, screen, tally, missing)
+        yield _Round(len(asked), found, sum(cell.count for cell in missing.values()))
+        if not found:
+            return
+        missing = _moved(plan, missing, {row.cell for row in found})
 
 
 def _moved(plan: Sequence[Cell], missing: dict[str, Cell], fruitful: set[str]) -> dict[str, Cell]:

@@ -39,19 +39,24 @@ def write_examples(
         DataError: The examples are not varied enough to learn from.
     """
     from tracetune.cli_schema.diversity import check
-    from tracetune.cli_schema.generate import first_requests, generate
+    from tracetune.cli_schema.generate import first_requests, generate, is_complete
     from tracetune.llm.estimate import most_usd
 
     options = cli.generation
     writer = llm_access.open(llm, seed)
 
-    def asked(attempt: int) -> set[str]:
+    def begun(attempt: int) -> bool:
         requests = first_requests(cli_schema, options=options, seed=seed, attempt=attempt)
-        return writer.known(requests)
+        return bool(writer.known(requests))
 
-    # The newest generation whose replies are kept goes on; force begins the one after it.
-    kept = sum(1 for _ in itertools.takewhile(asked, itertools.count()))
-    attempt = kept if options.force else max(0, kept - 1)
+    # The newest generation whose replies are kept goes on. Force begins the one after it, but
+    # first finishes one that was interrupted: else what it paid for would be paid again.
+    kept = sum(1 for _ in itertools.takewhile(begun, itertools.count()))
+    attempt = max(0, kept - 1)
+    if options.force and is_complete(
+        cli_schema, writer, options=options, seed=seed, attempt=attempt
+    ):
+        attempt = kept
     if checked_flag(dry_run) and llm.provider != "offline":
         requests = first_requests(cli_schema, options=options, seed=seed, attempt=attempt)
         cost = {"requests": len(requests), "most_usd": most_usd(requests, llm)}

@@ -65,15 +65,19 @@ def review_command(
     return " ".join([part for part in parts if part] + [f"--env={env}"] * bool(env))
 
 
+_ANEW = "cli.generation.force"
+
+
 def run_command(pipeline: str, given: Mapping[str, Any], *, env: str | None = None) -> str:
     """The command that goes on when people have decided.
 
     Args:
         pipeline: The pipeline.
-        given: Parameters as the command line takes them, nested ones too.
+        given: Parameters as the command line takes them, nested ones too. What asks for everything
+            anew is left out: to go on is to take what is there.
         env: The environment of Kedro, if one was given.
     """
-    shown = ",".join(_flat(given))
+    shown = ",".join(part for part in _flat(given) if not part.startswith(f"{_ANEW}="))
     parts = ["kedro run", f"--pipeline={pipeline}", f"--env={env}" if env else ""]
     return " ".join([part for part in parts if part] + [f"--params={shown}"] * bool(shown))
 
