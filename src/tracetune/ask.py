@@ -12,7 +12,8 @@ from tracetune.cli_schema.schema import CliSchema
 from tracetune.errors import DataError
 
 MOST_TOKENS = 512
-"""Longest answer under a grammar, whose texts and lists are bounded: none comes near it."""
+"""Room for an answer, in tokens. A grammar bounds every text (100 characters) and list; an answer
+that fills several of them may come to its end here all the same, and is then said to be cut."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class Asked:
     latency_ms: float = 0.0
 
 
-SMALL = 64 * 2**20
-"""Bytes of a file up to which one thread answers sooner than two that wait for each other."""
-
-
 class Interpreter:
     """An exported model that answers requests for as long as the ``with`` block lasts.
 
@@ -50,7 +47,8 @@ class Interpreter:
         threads: CPU threads; None: one for a small file, else two.
 
     Raises:
-        DataError: The folder is not complete, or the model was trained for another schema.
+        DataError: The folder is not complete, or the model was trained for another schema, or for
+            this one before it was edited.
 
     Example:
         >>> with Interpreter(folder, schema) as gh:
@@ -68,8 +66,7 @@ class Interpreter:
         self.schema = schema
         self._instruction = _instruction(model, schema)
         self._grammar = decoding_schema(schema)
-        few = 1 if file.stat().st_size < SMALL else 2
-        self._file, self._threads = file, threads or few
+        self._file, self._threads = file, threads
         self._open = ExitStack()
         self._model: Any = None
 
@@ -88,10 +85,14 @@ class Interpreter:
     def ask(self, request: str, context: Context | None = None) -> Asked:
         """Answers one request.
 
+        An answer that came to the end of its room, or holds a text as long as the grammar allows,
+        is reported as a problem and stands for no command line: something may be missing in it.
+
         Args:
             request: What the user says.
             context: Where the user is.
         """
+        from tracetune.cli_schema.answer_schema import MAX_TEXT, maybe_cut
         from tracetune.cli_schema.objects import (
             COMMAND,
             AnswerError,
@@ -108,11 +109,15 @@ class Interpreter:
         ]
         found = self._model.answer(turns, max_tokens=MOST_TOKENS, grammar=self._grammar)
         sure, took = found.confidence, found.latency_ms
+        if found.finish == "length":
+            return Asked(found.text, None, ["the answer was cut"], sure, took)
         try:
             value = parse_answer(found.text)
         except AnswerError as error:
             return Asked(found.text, None, [f"the answer is {error}"], sure, took)
         wrong = [f"{problem.path}: {problem.message}" for problem in problems(self.schema, value)]
+        if not wrong and maybe_cut(self.schema, value):
+            wrong = [f"a text may have been cut at {MAX_TEXT} characters"]
         runs = not wrong and value["type"] == COMMAND
         line = command_line(self.schema, canonical(self.schema, value)) if runs else None
         return Asked(found.text, line, wrong, sure, took)
@@ -144,6 +149,7 @@ def ask(
 
 def _instruction(model: Path, schema: CliSchema) -> str:
     """The system turn of the training, once it is known to be about this program."""
+    from tracetune.cli_schema.load import schema_hash
     from tracetune.files import read_json
 
     path = model / "adapter" / "serving.json"
@@ -161,6 +167,13 @@ def _instruction(model: Path, schema: CliSchema) -> str:
             f"is that of {schema.cli_name}",
             where=str(path),
             remedy="run kedro run --pipeline=cli for this name",
+        )
+    if output.get("schema_sha256") != schema_hash(schema):
+        raise DataError(
+            f"the schema of {schema.cli_name} is not the one that the model was trained for; it "
+            "was edited since",
+            where=str(path),
+            remedy="run kedro run --pipeline=cli for this name, or take the edit back",
         )
     instruction: str = serving["instruction"]
     return instruction

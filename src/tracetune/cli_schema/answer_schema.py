@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracetune.cli_schema.objects import CLARIFICATION, COMMAND
+from tracetune.cli_schema.objects import CLARIFICATION, COMMAND, Object
 from tracetune.cli_schema.schema import Argument, CliSchema, Place
 
 Schema = dict[str, Any]
 
 MAX_TEXT = 100
-"""Longest text in an answer that is decoded under a grammar, in characters."""
+"""Longest text in an answer that is decoded under a grammar, in characters.
+
+A text of just this length may have been meant longer: :func:`maybe_cut` finds it.
+"""
 MAX_SUGGESTIONS = 4
 _MAX_INTEGER = 999_999_999_999
 """Whole numbers stay below this, so that a grammar has a bounded number of digits."""
@@ -26,11 +29,27 @@ def decoding_schema(schema: CliSchema) -> Schema:
     """JSON Schema under which every complete answer passes the strict check.
 
     One variant per command or subcommand with its own arguments and flags, and one for the
-    clarification. Keys stand in the order of the training rows, every text and list is bounded, so
-    that decoding ends.
+    clarification. Keys stand in the order of the training rows. Every text and list is bounded, so
+    that decoding ends; a text that the model would have made longer ends at the bound in silence
+    (:func:`maybe_cut`).
     """
     variants = [variant for place in schema.places() for variant in _commands(place)]
     return {"anyOf": [*variants, _clarification(schema)], **_COMPACT}
+
+
+def maybe_cut(schema: CliSchema, value: Object) -> bool:
+    """Whether a text in a valid answer is as long as a grammar lets it be, so may lack its end.
+
+    Args:
+        schema: The program.
+        value: An answer that passes the strict check.
+    """
+    if value["type"] == CLARIFICATION:
+        return len(value["message"]) >= MAX_TEXT
+    place = schema.place(value["command"], value["subcommand"])
+    assert place is not None
+    free = {arg.name for arg in place.spec.args if arg.type in ("string", "path")}
+    return any(len(text) >= MAX_TEXT for name, text in value["args"].items() if name in free)
 
 
 def _commands(place: Place) -> list[Schema]:

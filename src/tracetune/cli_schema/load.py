@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tracetune.cli_schema.schema import CliSchema, Path, SchemaProblem, SchemaProblems, dotted
 from tracetune.errors import DataError
+from tracetune.files import sha256_json
 
 MAX_BYTES = 5_000_000
 _MAX_DEPTH = 40
@@ -44,6 +45,11 @@ def load_schema(path: FilePath) -> CliSchema:
         line = data[: error.start].count(b"\n") + 1
         raise DataError("the file is not UTF-8", where=f"{path}:{line}", remedy=_REMEDY) from None
     return parse_schema(text, source=str(path))
+
+
+def schema_hash(schema: CliSchema) -> str:
+    """Hex SHA-256 of what a schema says, however its file is laid out."""
+    return sha256_json(schema.model_dump(mode="json"))
 
 
 def parse_schema(text: str, *, source: str = "schema") -> CliSchema:

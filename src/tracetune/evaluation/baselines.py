@@ -121,5 +121,9 @@ class NearestNeighbour:
         return found
 
 
-BASELINES = (MajorityClass.name, NearestNeighbour.name)
-"""Names of the cheap baselines in the predictions, in the order of the report."""
+BASELINES = (MajorityClass.name, NearestNeighbour.name, "keyword")
+"""Names of the cheap baselines in the predictions, in the order of the report.
+
+A judgement has those that its task allows: the keyword matcher reads the schema of a program
+(:mod:`tracetune.cli_schema.baselines`).
+"""

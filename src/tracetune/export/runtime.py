@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy
 
 MAGIC = b"GGUF"
+SMALL = 64 * 2**20
+"""Bytes of a file up to which one thread answers sooner than two that wait for each other."""
 _SECONDS = 600
 _ALL = 1 << 24
 """More probabilities than any vocabulary has."""
@@ -65,17 +67,17 @@ class GgufModel:
 
     Args:
         path: The file.
-        threads: CPU threads.
+        threads: CPU threads; None: one for a small file, else two.
         context: Longest conversation in tokens, answer included.
 
     Example:
-        >>> with GgufModel(Path("demo-q4_k_m.gguf"), threads=2) as model:
+        >>> with GgufModel(Path("demo-q4_k_m.gguf")) as model:
         ...     model.answer([{"role": "user", "content": "Hi"}], max_tokens=16).text
     """
 
-    def __init__(self, path: Path, *, threads: int = 2, context: int = 2048) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, context: int = 2048) -> None:
         self.path = path
-        self.threads = threads
+        self._threads = threads
         self.context = context
         self._key = secrets.token_hex(16)
         self._server: Any = None
@@ -107,14 +109,18 @@ class GgufModel:
         """Frees the model and closes its port."""
         self._server = None
 
+    @property
+    def threads(self) -> int:
+        """CPU threads: as given, or by the size of the file."""
+        return self._threads or (1 if self.path.stat().st_size < SMALL else 2)
+
     def _params(self, xllamacpp: Any) -> Any:
         params = xllamacpp.CommonParams()
         params.model.path = str(self.path)
         params.n_ctx = self.context
         params.n_parallel = 1
         params.n_gpu_layers = 0
-        params.cpuparams.n_threads = self.threads
-        params.cpuparams_batch.n_threads = self.threads
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_prompt = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ Document = dict[str, Any]
 
 FIGURES = ("losses", "rewards", "accuracy", "agents", "calibration")
 STAGES = ("sft", "dpo")
-BASELINES = ("majority", "nearest", "keyword")
 _BY_COMMAND = OutputSpec(target=("command",))
 """What the cheap baselines count: the command that an answer names."""
 
@@ -59,9 +59,14 @@ def collect_cli(
         cli: What the system turn tells.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
+    from tracetune.cli_schema.load import schema_hash
     from tracetune.cli_schema.prompt import system_text
 
-    output = {"compare": "cli", "schema": cli_schema.cli_name}
+    output = {
+        "compare": "cli",
+        "schema": cli_schema.cli_name,
+        "schema_sha256": schema_hash(cli_schema),
+    }
     return collect_adapters(previous, output, system_text(cli_schema, cli.prompt), stages)
 
 
@@ -177,8 +182,10 @@ def judge_cli(
 
     Returns:
         Metrics, gate, and scores: by model the shares of domain reference B7, over all requests,
-        per command, per expected type and per context, and the perplexity of the right answers.
+        per command, per expected type and per context, the share of answers that were cut, and the
+        perplexity of the right answers.
     """
+    from tracetune.evaluation.baselines import BASELINES
     from tracetune.evaluation.gate import decide, unjudged
     from tracetune.evaluation.metrics import compute
 
@@ -198,11 +205,14 @@ def judge_cli(
     metrics = {**metrics, "not_shown": list(NOT_SHOWN)}
     verdict = decide(metrics, evaluation.gate, BASELINES)
     texts: dict[str, dict[str, str]] = {}
+    cut: Counter[str] = Counter()
     for row in predictions.itertuples():
         texts.setdefault(row.model, {})[row.row_id] = row.answer_text
+        cut[row.model] += row.finish == "length"
     models = {
         model: {
             **parts_of(cli_schema, test, given),
+            "cut": cut[model] / len(given),
             "perplexity": metrics["models"][model]["perplexity"],
         }
         for model, given in texts.items()

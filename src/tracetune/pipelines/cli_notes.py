@@ -22,6 +22,7 @@ PARTS = {
 }
 TARGETS = {
     "exact": "> 90 %",
+    "command": "> 98 %",
     "structural": "> 95 %",
     "args_f1": "> 93 %",
     "json_valid": "> 99 %",
@@ -75,6 +76,7 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
         for words, found in models.items()
     }
     perplexities = [found["perplexity"] for found in models.values()]
+    cut = [found["cut"] for found in models.values()]
     if from_file["status"] == "judged":
         for kind, words in (("free", "file, free"), ("constrained", "file, with grammar")):
             parts[words] = from_file[kind]["all"]
@@ -84,6 +86,7 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
                 **_contexts(from_file[kind]["by_context"]),
             }
         perplexities += [from_file["likelihood"]["file"], None]
+        cut += [from_file[kind]["cut"] for kind in ("free", "constrained")]
     rows = [
         [
             f"{words} (target {TARGETS[key]})" if key in TARGETS else words,
@@ -92,6 +95,7 @@ def tables(scores: Document, from_file: Document) -> list[Document]:
         for key, words in PARTS.items()
     ]
     rows.insert(1, ["Perplexity of the right answer", *map(number, perplexities)])
+    rows.append(["Cut at the end of their room", *map(percent, cut)])
     n = next(iter(parts.values()))["n"]
     found = [
         {

@@ -11,7 +11,6 @@ from kedro.pipeline import Node, Pipeline
 
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.evaluation.options import EvaluationOptions
-from tracetune.export.options import ExportOptions
 from tracetune.pipelines.cli_judgement_stage import FIGURES, STAGES, parts_of, prediction
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Message
@@ -36,14 +35,16 @@ def answer_from_file(
     predictions: DataFrame,
     candidates: Document,
     evaluation: EvaluationOptions,
-    export: ExportOptions,
 ) -> Document:
     """Answers of the exported file to all held-out requests, free and under the grammar.
 
+    The file is opened as :class:`tracetune.ask.Interpreter` opens it, and both kinds of answers
+    have the room that it gives, so validity, cut answers and latency are those of ``kedro ask``.
+
     Returns:
         ``status``, and for ``free`` and ``constrained`` the parts of the answers (domain reference
-        B7), how many were cut, the latency of each request alone (``p50_ms``, ``p99_ms``), and
-        under ``against`` the comparison with the adapter the file was made of, on the same
+        B7), the share that was cut, the latency of each request alone (``p50_ms``, ``p99_ms``),
+        and under ``against`` the comparison with the adapter the file was made of, on the same
         requests; ``likelihood``: perplexity of right answers in the file and in the adapter.
     """
     from tracetune.ask import MOST_TOKENS
@@ -59,15 +60,12 @@ def answer_from_file(
     found: Document = {"status": "judged", "n": len(test), "adapter": candidates["judged"]}
     adapter = by_model(records(predictions))[candidates["judged"]]
     path = next(model.glob("*.gguf"))
-    with GgufModel(path, threads=export.threads, context=export.context) as loaded:
+    with GgufModel(path) as loaded:
         loaded.answer(turns(test[0].prompt), max_tokens=1)  # the first one warms up
-        kinds = (
-            ("free", None, evaluation.max_new_tokens),
-            ("constrained", decoding_schema(cli_schema), MOST_TOKENS),
-        )
-        for kind, grammar, most in kinds:
+        for kind, grammar in (("free", None), ("constrained", decoding_schema(cli_schema))):
             answers = [
-                loaded.answer(turns(row.prompt), max_tokens=most, grammar=grammar) for row in test
+                loaded.answer(turns(row.prompt), max_tokens=MOST_TOKENS, grammar=grammar)
+                for row in test
             ]
             latency = [answer.latency_ms for answer in answers]
             texts = {row.id: answer.text for row, answer in zip(test, answers, strict=True)}
@@ -81,7 +79,7 @@ def answer_from_file(
                     adapter,
                     evaluation,
                 ),
-                "cut": sum(answer.finish == "length" for answer in answers),
+                "cut": sum(answer.finish == "length" for answer in answers) / len(answers),
                 "p50_ms": quantile(latency, 0.5),
                 "p99_ms": quantile(latency, 0.99),
             }
@@ -211,8 +209,7 @@ def cli_report_stage(pipeline: str) -> Pipeline:
                 answer_from_file,
                 inputs=[
                     *("cli_schema", "test", "model", "exported", "base", "predictions"),
-                    "candidates",
-                    *("params:cli_evaluation", "params:export"),
+                    *("candidates", "params:cli_evaluation"),
                 ],
                 outputs="from_file",
                 name="answer_from_file",
@@ -243,5 +240,5 @@ def cli_report_stage(pipeline: str) -> Pipeline:
             "exported": f"{pipeline}.export.report",
         },
         outputs=shared(pipeline, "from_file", "report", "summary"),
-        parameters={"cli_evaluation", "export", "tenant", "name"},
+        parameters={"cli_evaluation", "tenant", "name"},
     )
