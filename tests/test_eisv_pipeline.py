@@ -21,7 +21,6 @@ from tracetune.eisv.prompt import VARIANTS, answer_text, numbers_of
 from tracetune.eisv.student import Lesson
 from tracetune.eisv.synthetic import generate
 from tracetune.eisv.vocabulary import SHAPES
-from tracetune.files import write_json
 from tracetune.pipelines.eisv_student_stage import train_students
 from tracetune.records import EisvTrajectory, Example
 from tracetune.splits import SplitManifest, verify
@@ -117,7 +116,20 @@ def test_both_gates_are_judged_and_the_table_of_nine_lines_passes_gate_1(lumen):
     gate = document(lumen, "08_reporting", "gate.json")
     assert gate["status"] == "judged"
     assert not gate["promote"]
-    assert {check["name"] for check in gate["checks"]} == {"gate_1", "honest_gate"}
+    checks = {check["name"]: check for check in gate["checks"]}
+    assert list(checks) == [
+        *("gate_1_coherence", "gate_1_valid_rate", "honest_gate_gain", "honest_gate_difference")
+    ]
+    # The numbers that decide: lower ends of the trial without shape and duration at temperature 1.
+    (deciding,) = [
+        trial
+        for trial in metrics["honest"]["trials"]
+        if (trial["variant"], trial["temperature"]) == (VARIANTS[-1], 1.0)
+    ]
+    for name, limit in (("gain", 0.0), ("difference", -0.10)):
+        check = checks[f"honest_gate_{name}"]
+        assert (check["value"], check["limit"]) == (deciding[name]["low"], limit)
+        assert check["passed"] == (check["value"] > limit)
 
 
 def test_report_says_what_each_gate_shows_and_what_not(lumen):
@@ -235,6 +247,9 @@ def test_a_second_run_makes_the_same_rows_and_answers(lumen, tmp_path):
     assert "eisv.variants" in plan["reason"]
 
 
+TRAINED = {"judged": "full", "status": "trained", "reason": "", "adapters": {"full": "anywhere"}}
+
+
 def lessons(n: int = 40) -> list[Lesson]:
     """Answers of the rules to generated windows, in place of a teacher's."""
     found = []
@@ -247,10 +262,8 @@ def lessons(n: int = 40) -> list[Lesson]:
 
 
 def test_students_answer_alone_with_nothing_but_the_standard_library(tmp_path):
-    adapter = tmp_path / "adapter"
-    write_json(adapter / "status.json", {"status": "trained", "reason": ""})
     taught = lessons()
-    folder, report = train_students(taught, adapter, EisvOptions(), 3, tmp_path / "work")
+    folder, report = train_students(taught, TRAINED, EisvOptions(), 3, tmp_path / "work")
     assert {path.name for path in folder.iterdir()} == {
         *("student.json", "student_numbers.json", "student_predictor.py", "status.json")
     }
@@ -275,10 +288,8 @@ def test_students_answer_alone_with_nothing_but_the_standard_library(tmp_path):
 
 
 def test_without_a_usable_answer_there_is_no_student_and_a_reason(tmp_path):
-    adapter = tmp_path / "adapter"
-    write_json(adapter / "status.json", {"status": "trained", "reason": ""})
     wrong = [lesson.model_copy(update={"answer": "hello"}) for lesson in lessons(1)]
-    folder, report = train_students(wrong, adapter, EisvOptions(), 3, tmp_path / "work")
+    folder, report = train_students(wrong, TRAINED, EisvOptions(), 3, tmp_path / "work")
     assert report["status"] == "insufficient"
     assert "no usable answer" in report["reason"]
     assert [path.name for path in folder.iterdir()] == ["status.json"]
@@ -297,15 +308,23 @@ def test_a_dry_run_trains_nothing_and_still_shows_what_needs_no_model(lumen):
     assert document(lumen, "05_model_input", "full/plan.json", "dry")["estimate"]["steps"] == 3
 
 
-def test_too_few_windows_are_a_result(lumen):
-    params = "name=few,eisv.data.source=none,eisv.data.mix.min_per_shape=4"
+@pytest.mark.parametrize("windows", [4, 2])
+def test_too_few_windows_are_a_result(lumen, windows):
+    name = f"few{windows}"
+    params = f"name={name},eisv.data.source=none,eisv.data.mix.min_per_shape={windows}"
     result = lumen.run("--pipeline=eisv", params=params)
     assert result.returncode == 0, result.stdout
-    status = json.loads(
-        (latest(lumen, "06_models", "release/adapter", "few") / "status.json").read_text()
-    )
-    assert status["status"] == "insufficient"
-    assert "too little to train on" in status["reason"]
+    for stage in ("release/adapter", "student/model"):
+        status = json.loads((latest(lumen, "06_models", stage, name) / "status.json").read_text())
+        assert status["status"] == "insufficient"
+        assert "too little to train on" in status["reason"]
+    assert document(lumen, "08_reporting", "gate.json", name)["status"] == "unjudged"
+    metrics = document(lumen, "08_reporting", "metrics.json", name)
+    assert metrics["status"] == "unjudged"
+    assert "too little to train on" in metrics["reason"]
+    # Of two windows of a shape none is held out, so nothing is asked and there is no bar.
+    assert (metrics["n"] == 0, metrics["classified"] == {}) == (windows == 2, windows == 2)
+    assert "Not judged" in latest(lumen, "08_reporting", "report.html", name).read_text()
 
 
 def corrupt(path: Path) -> None:

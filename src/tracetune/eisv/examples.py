@@ -112,10 +112,13 @@ def text_row(row: Example) -> dict[str, Any]:
 
 
 def spread_groups(rows: Sequence[Example] | Sequence[EisvTrajectory]) -> list[str]:
-    """The group of each row for intervals: windows that share states are not drawn one by one.
+    """The group of each row for intervals: neighbours that share states, in pairs.
 
     Measured windows are walked in the order of time; a group takes those that begin before its
-    first window ends. Where windows overlap by half these are two windows each. A generated
+    first window ends. Where windows overlap by half these are two windows each, and the second of
+    a pair shares states with the first of the next. So intervals are wider than over single windows
+    and still somewhat too narrow. Whole stretches would be groups without that fault, but a test
+    side has few of them: six of the sample, one or two of an unbroken recording. A generated
     trajectory is a group of its own.
 
     Args:

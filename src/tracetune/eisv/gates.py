@@ -29,6 +29,13 @@ MARGIN = 0.10
 SHARPER = 0.05
 """Answers that are sharper than the labels by more than this are held against one token."""
 
+GATE_1_DOES_NOT_SHOW = (
+    "That a trajectory was read: the prompt of the variant full names the shape, and a "
+    "table of nine lines passes. Coherence also rises as the temperature falls: a perfect "
+    "imitator of the labels has about .50 at 1 and about .90 at .3."
+)
+"""What passing Gate 1 does not show."""
+
 _ROUNDING = 1e-3
 
 
@@ -155,11 +162,7 @@ def gate1(results: Gate1Results) -> Verdict:
         passed=not reasons,
         reasons=reasons,
         shows=f"Answers{named} have the form asked for, and their tokens fit the shape of the row.",
-        does_not_show=(
-            "That a trajectory was read: the prompt of the variant full names the shape, and a "
-            "table of nine lines passes. Coherence also rises as the temperature falls: a perfect "
-            "imitator of the labels has about .50 at 1 and about .90 at .3."
-        ),
+        does_not_show=GATE_1_DOES_NOT_SHOW,
     )
 
 
@@ -307,7 +310,7 @@ def honest_gate(trials: Sequence[HonestTrial]) -> HonestVerdict:
         for trial in trials
         if (trial.variant, trial.temperature) == (DECIDING_VARIANT, DECIDING_TEMPERATURE)
     ]
-    reasons = [reason for trial in deciding for reason in _reasons(trial)]
+    reasons = [reason for trial in deciding for reason in reasons_of(trial).values()]
     if not deciding:
         reasons.append(
             f"there are no answers in the variant {DECIDING_VARIANT} at temperature "
@@ -330,19 +333,20 @@ def honest_gate(trials: Sequence[HonestTrial]) -> HonestVerdict:
     return HonestVerdict(verdict=verdict, trials=list(trials))
 
 
-def _reasons(trial: HonestTrial) -> list[str]:
-    found = []
+def reasons_of(trial: HonestTrial) -> dict[str, str]:
+    """Why a trial does not pass: ``gain`` and ``difference``, each where it fails."""
+    found = {}
     if not trial.recognised:
-        found.append(
+        found["gain"] = (
             "answers fit their own shape no better than the shapes of other rows: gain "
-            f"{_shown(trial.gain)}, n = {trial.n}"
+            f"{shown(trial.gain)}, n = {trial.n}"
         )
     if not trial.not_worse:
         how = "one affine token" if trial.bar == "one_token" else "the expression rules"
         clearly = trial.difference.high is not None and trial.difference.high < 0
-        found.append(
+        found["difference"] = (
             f"answers {'are' if clearly else 'may be'} worse than a classifier on the same numbers "
-            f"with {how}: difference {_shown(trial.difference)}, its lower end must lie above "
+            f"with {how}: difference {shown(trial.difference)}, its lower end must lie above "
             f"-{MARGIN:.2f}"
             + (
                 ""
@@ -353,7 +357,8 @@ def _reasons(trial: HonestTrial) -> list[str]:
     return found
 
 
-def _shown(found: Interval) -> str:
+def shown(found: Interval) -> str:
+    """A signed mean with its interval."""
     if found.low is None or found.high is None:
         return f"{found.mean:+.3f} without an interval (all rows are of one group)"
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

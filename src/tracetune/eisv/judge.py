@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from tracetune.eisv.baselines import BASELINES, PUBLISHED_RECORDS, published_mix
 from tracetune.eisv.classifier import Classified, classify_numbers, shown_numbers
@@ -171,7 +171,12 @@ def published_figures(seed: int) -> dict[str, float]:
 def classify_windows(
     train: Sequence[EisvTrajectory], test: Sequence[EisvTrajectory], *, seed: int
 ) -> dict[str, Classified]:
-    """The bar of every variant: what a classifier makes of the numbers of its prompt."""
+    """The bar of every variant: what a classifier makes of the numbers of its prompt.
+
+    There is none where there are no windows to learn from or none to ask about.
+    """
+    if not train or not test:
+        return {}
     windows = [window_of(row) for row in train], [window_of(row) for row in test]
     shapes = [row.shape for row in train], [row.shape for row in test]
     return {
@@ -234,20 +239,3 @@ def _trials(
         predicted, single = [bar.predicted[i] for i in at], [bar.one_token[i] for i in at]
         trials.append(honest_trial(rows, predicted, single, seed=seed))
     return trials
-
-
-def named(scores: Sequence[Scores], model: str, variant: str, temperature: float) -> Scores | None:
-    """The scores of one model, variant and temperature, if there are any."""
-    return next(
-        (
-            one
-            for one in scores
-            if (one.model, one.variant, one.temperature) == (model, variant, temperature)
-        ),
-        None,
-    )
-
-
-def document(found: Judgement) -> dict[str, Any]:
-    """A judgement as JSON values."""
-    return found.model_dump(mode="json")

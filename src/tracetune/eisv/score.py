@@ -34,7 +34,8 @@ class Judged(Record):
         answer: What was answered, as text.
         label: EISV tokens that the label has.
         pattern: The pattern of the label; None where it has none to compare with.
-        group: Rows of one group are drawn together in the intervals; windows that overlap are one.
+        group: Rows of one group are drawn together in the intervals; a pair of windows that overlap
+            is one.
     """
 
     model: str

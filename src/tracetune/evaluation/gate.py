@@ -15,7 +15,7 @@ class Check(BaseModel):
 
     Attributes:
         name: Short name, stable for programs.
-        value: What was measured.
+        value: What was measured; None where nothing was.
         limit: What it was held against.
         passed: Whether the condition holds.
         words: The same as a sentence.
@@ -24,7 +24,7 @@ class Check(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    value: float
+    value: float | None
     limit: float
     passed: bool
     words: str

@@ -12,7 +12,6 @@ LABELS = {
     "majority": "majority class",
     "nearest": "nearest neighbour",
     "keyword": "keyword matcher",
-    "gguf": "quantized",
 }
 
 COLOURS = {
@@ -25,7 +24,6 @@ COLOURS = {
     "majority": "#e69f00",
     "nearest": "#cc79a7",
     "keyword": "#882255",
-    "gguf": "#332288",
 }
 """Okabe-Ito palette: told apart under the common forms of colour blindness, and in grey print."""
 
@@ -64,6 +62,8 @@ def span(low: float | None, high: float | None, digits: int = 1) -> str:
     return f"[{low * 100:{sign}.{digits}f} to {high * 100:{sign}.{digits}f}]"
 
 
-def p_value(p: float) -> str:
-    """A p-value as it stands in a sentence."""
+def p_value(p: float | None) -> str:
+    """A p-value as it stands in a sentence; a dash where there is none."""
+    if p is None:
+        return "–"
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"

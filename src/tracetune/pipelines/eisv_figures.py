@@ -99,9 +99,11 @@ def confusion(metrics: Document) -> go.Figure:
     from plotly.subplots import make_subplots
 
     title = "What the numbers of a prompt tell: a classifier on held-out windows"
+    bars = metrics["classified"]
+    if not bars:
+        return nothing(title, "There are too few windows to train a classifier and to ask it.")
     layout = make_figure(title, "share of the windows of a shape; their number in the cell")
     shown = VARIANTS[1:]
-    bars = metrics["classified"]
     figure = make_subplots(
         rows=1,
         cols=len(shown),

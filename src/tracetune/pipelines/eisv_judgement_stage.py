@@ -11,12 +11,13 @@ from kedro.pipeline import Node, Pipeline
 from tracetune.eisv.eisv_options import RELEASED, EisvOptions
 from tracetune.eisv.judge import Answered
 from tracetune.eisv.prompt import VARIANTS
+from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.eisv_data_stage import of_variant
 from tracetune.pipelines.eisv_student_stage import FILES
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.release_stage import release_stage
 from tracetune.records import EisvTrajectory, Example
-from tracetune.runs import read_status
+from tracetune.runs import read_status, write_skipped
 from tracetune.splits import SplitManifest, verify
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ NOT_SHOWN = (
     "level and by the duration of the window; real ones may be harder.",
     "Labels are drawn by rules, so no model can be right about them: pattern accuracy has a "
     "ceiling, and answers as varied as the labels have a coherence of about a half.",
-    "The intervals treat windows that share states as one. They say how far another draw of "
+    "The intervals draw measured windows in pairs of neighbours. Two pairs beside each other still "
+    "share states, so the intervals are somewhat too narrow. They say how far another draw of "
     "windows could move a figure, not how other recordings would do.",
     "Size and latency of the students are of the machine of this run.",
 )
@@ -45,25 +47,21 @@ NOT_SHOWN = (
 def collect_teachers(**stages: Any) -> Document:
     """The teachers that were trained; the one that reads everything is judged and released.
 
+    While one of them runs elsewhere, all wait. ``reason`` says why some were not trained, even if
+    the one that is judged was.
+
     Args:
         **stages: ``<variant>_adapter`` of each variant.
     """
     from tracetune.eisv.prompt import SYSTEM_PROMPT
 
-    adapters, state, reasons = {}, "skipped", []
-    for variant in VARIANTS:
-        folder = stages[f"{variant}_adapter"]
-        status = read_status(folder)
-        if status.status == "trained":
-            adapters[variant] = str(folder)
-        elif variant == RELEASED:
-            reasons.append(status.reason)
-            state = status.status
+    found = trained_adapters({variant: stages[f"{variant}_adapter"] for variant in VARIANTS})
+    judged = RELEASED if RELEASED in found.adapters else None
     return {
-        "judged": RELEASED if RELEASED in adapters else None,
-        "status": "trained" if RELEASED in adapters else state,
-        "reason": "; ".join(reasons),
-        "adapters": adapters if RELEASED in adapters else {},
+        "judged": judged,
+        "status": "trained" if judged else found.missing,
+        "reason": found.reason,
+        "adapters": found.adapters if judged else {},
         "output": {"compare": "eisv"},
         "instruction": SYSTEM_PROMPT,
     }
@@ -180,11 +178,12 @@ def judge_teachers(
     """Scores of everybody, both gates, and the documents that ``kedro eisv gate1`` reads.
 
     Returns:
-        Metrics, the verdict on the released teacher, and the folder of the documents.
+        Metrics, the verdict on the released teacher, and the folder of the documents (without a
+        held-out window one that says so in ``status.json``).
     """
     from tracetune.eisv.judge import classify_windows, judge, published_figures
     from tracetune.files import atomic_folder, write_json
-    from tracetune.pipelines.eisv_notes import gate_of
+    from tracetune.pipelines.eisv_verdict import gate_of
 
     manifest = SplitManifest.model_validate(splits)
     test = manifest.select(trajectories, "test")
@@ -193,12 +192,15 @@ def judge_teachers(
     found = judge(predictions, bar, test, seed=seed)
     gate = gate_of(found, candidates)
     shutil.rmtree(work / "gate1", ignore_errors=True)
-    with atomic_folder(work / "gate1") as folder:
-        for name, results in found.results().items():
-            write_json(folder / f"{name}.json", results.model_dump(mode="json"))
+    if not found.scores:  # a folder with a status, because nobody answered
+        write_skipped(work / "gate1", "there is no held-out window", "unjudged")
+    else:
+        with atomic_folder(work / "gate1") as folder:
+            for name, results in found.results().items():
+                write_json(folder / f"{name}.json", results.model_dump(mode="json"))
     metrics = {
         "status": gate.status,
-        "reason": "" if candidates["judged"] else candidates["reason"],
+        "reason": candidates["reason"],
         "n": len(test),
         "published": published_figures(manifest.seed),
         "not_shown": list(NOT_SHOWN),

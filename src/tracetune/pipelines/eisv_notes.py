@@ -1,14 +1,14 @@
-"""What the report of ``eisv`` says: the verdict, tables, sentences, lines at the end of a run."""
+"""What the report of ``eisv`` says: tables, sentences, lines at the end of a run."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tracetune.eisv.gates import COHERENCE_BAR, MARGIN, VALID_BAR
-from tracetune.eisv.judge import BASE, NO_PROMPT, STUDENTS, TEACHER, Judgement
+from tracetune.eisv.gates import GATE_1_DOES_NOT_SHOW, MARGIN
+from tracetune.eisv.judge import BASE, NO_PROMPT, STUDENTS, TEACHER
 from tracetune.eisv.prompt import VARIANTS
 from tracetune.eisv.vocabulary import SHAPES
-from tracetune.evaluation.gate import Check, Gate, unjudged
+from tracetune.evaluation.gate import Gate
 from tracetune.evaluation.names import percent
 from tracetune.evaluation.report import number
 from tracetune.pipelines.eisv_figures import WORDS, shape_name, temperature_name
@@ -30,70 +30,11 @@ MODELS = {
 """Models and baselines, in words."""
 
 
-def gate_of(found: Judgement, candidates: Document) -> Gate:
-    """Both gates as the verdict on the released teacher: it takes both to be promoted."""
-    if candidates["judged"] is None:
-        return unjudged(candidates["reason"] or "there is no held-out window")
-    of_teacher = [
-        (one, verdict)
-        for one, verdict in zip(found.scores, found.gate1, strict=True)
-        if (one.model, one.variant) == (TEACHER, candidates["judged"])
-    ]
-    if not of_teacher:
-        return unjudged("there is no held-out window", candidates["judged"])
-    passed = [temperature_name(one.temperature) for one, verdict in of_teacher if verdict.passed]
-    best = max((one.coherence.mean if one.coherence else 0.0) for one, _ in of_teacher)
-    each = ", ".join(
-        f"{temperature_name(one.temperature)}: coherence "
-        f"{number(one.coherence.mean if one.coherence else None)}, "
-        f"valid {percent(one.valid_rate.mean)}"
-        for one, _ in of_teacher
-    )
-    honest = found.honest.verdict
-    deciding = next(
-        (t for t in found.honest.trials if (t.variant, t.temperature) == (VARIANTS[-1], 1.0)), None
-    )
-    checks = [
-        Check(
-            name="gate_1",
-            value=best,
-            limit=COHERENCE_BAR,
-            passed=bool(passed),
-            words=f"passed at {' and '.join(passed)} ({each})"
-            if passed
-            else f"at no temperature coherence above {COHERENCE_BAR} with {VALID_BAR:.0%} valid "
-            f"answers ({each})",
-        ),
-        Check(
-            name="honest_gate",
-            value=deciding.difference.mean if deciding else 0.0,
-            limit=-MARGIN,
-            passed=honest.passed,
-            words=honest.shows if honest.passed else "; ".join(honest.reasons),
-        ),
-    ]
-    failed = [check.name.replace("_", " ") for check in checks if not check.passed]
-    verdict = (
-        "Promote: Gate 1 holds at a temperature that is named, and the shape is recognised from "
-        "the numbers alone."
-        if not failed
-        else f"Do not promote: {' and '.join(failed)} {'fails' if len(failed) == 1 else 'fail'}."
-    )
-    return Gate(
-        status="judged",
-        promote=not failed,
-        adapter=candidates["judged"],
-        verdict=verdict,
-        checks=checks,
-    )
-
-
 def notes(
     windows: Document, mix: Document, decision: Document, metrics: Document, students: Document
 ) -> list[str]:
     """What a reader should know beside the verdict."""
     honest = metrics["honest"]["verdict"]
-    first = metrics["gate1"][0]
     found = [
         f"Decision: {decision['reason']}.",
         _source(windows),
@@ -101,11 +42,13 @@ def notes(
         f"{sum(one['generated'] for one in mix['shapes'].values())} of "
         f"{sum(sum(one.values()) for one in mix['shapes'].values())} windows.",
         "What Gate 1 shows: answers have the form asked for, and their words fit the shape. What "
-        f"it does not show: {_lower(first['does_not_show'])}",
+        f"it does not show: {_lower(GATE_1_DOES_NOT_SHOW)}",
         f"What the honest gate shows: {_lower(honest['shows'])} What it does not show: "
         f"{_lower(honest['does_not_show'])}",
     ]
-    if students["reason"]:
+    if metrics["reason"]:
+        found.append(f"Not every teacher was trained: {metrics['reason']}.")
+    if students["reason"] and students["reason"] != metrics["reason"]:
         found.append(f"No student was made: {students['reason']}.")
     return found
 
@@ -117,20 +60,22 @@ def _lower(text: str) -> str:
 def _source(windows: Document) -> str:
     if windows["source"] == "none":
         return "There is no source: all windows are generated."
-    if windows["source"] == "published":
-        rows, labels = windows["rows"], windows["labels"]
-        return (
-            f"{rows['read']} windows of the published table; {labels['disagree']} labels differ "
-            f"from what their states say and were replaced, {labels['kept']} cannot be derived "
-            "and were kept."
-        )
     states, made = windows["states"], windows["windows"]
     text = (
         f"{states['read']} states every {number(windows['median_interval_s'])} s (median), "
         f"{windows['gaps']} gaps, {states['duplicates']} at the time of another one, "
-        f"{sum(states['dropped'].values())} dropped: {made['made']} windows of {made['size']} "
-        f"states, a new one every {made['stride']}."
+        f"{sum(states['dropped'].values())} dropped: {made['made']} windows of "
+        f"{number(made['size'])} states"
     )
+    if windows["source"] == "published":
+        labels, dropped = windows["labels"], sum(windows["rows"]["dropped"].values())
+        text += (
+            f" from {windows['rows']['read']} of the published table, of which {dropped} hold a "
+            f"gap. {labels['disagree']} labels differ from what their states say and were "
+            f"replaced, {labels['kept']} cannot be derived and were kept."
+        )
+    else:
+        text += f", a new one every {made['stride']}."
     if made["impossible"]:
         text += (
             " At even steps of that length the rules cannot give "
@@ -185,10 +130,11 @@ def _answers(metrics: Document) -> Document:
         "id": "answers",
         "title": "Answers to held-out windows",
         "caption": f"{metrics['n']} held-out windows, several answers to each; in brackets the "
-        "95 % interval of a bootstrap over groups of overlapping windows. Coherence: share of the "
-        "words that fit the shape, over answers in vocabulary. Imitator: what a perfect imitator "
-        "of the labels has at that temperature. Distance: total variation between the words and "
-        "those of the labels, mean of the shapes; beside it that of labels drawn again.",
+        "95 % interval of a bootstrap over windows, measured ones in pairs of neighbours; pairs "
+        "beside each other still share states. Coherence: share of the words that fit the shape, "
+        "over answers in vocabulary. Imitator: what a perfect imitator of the labels has at that "
+        "temperature. Distance: total variation between the words and those of the labels, mean of "
+        "the shapes; beside it that of labels drawn again.",
         "header": [
             *("Who, what the prompt shows, temperature", "n", "Coherence", "Imitator", "Valid"),
             *("Pattern right", "Distance", "Consistent", "Gate 1"),

@@ -13,7 +13,7 @@ from tracetune.eisv.student import Lesson
 from tracetune.pipelines.eisv_data_stage import of_variant
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import EisvTrajectory, Example
-from tracetune.runs import read_status, write_skipped
+from tracetune.runs import write_skipped
 
 Document = dict[str, Any]
 
@@ -25,25 +25,30 @@ def teach(
     trajectories: list[EisvTrajectory],
     examples: list[Example],
     splits: Document,
-    adapter: Path,
+    candidates: Document,
     base: Document,
     eisv: EisvOptions,
     seed: int,
 ) -> list[Lesson]:
-    """The teacher's answers to training windows at temperature 1; none without a teacher."""
+    """The teacher's answers to training windows at temperature 1; none without a teacher.
+
+    While any teacher runs elsewhere there is none.
+    """
     from tracetune.eisv.prompt import summarize
     from tracetune.eisv.windows import window_of
     from tracetune.evaluation.generate import load_generator
     from tracetune.evaluation.sampling import sampled_answers
     from tracetune.splits import SplitManifest
 
-    if read_status(adapter).status != "trained":
+    if candidates["judged"] is None:
         return []
     manifest = SplitManifest.model_validate(splits)
     rows = manifest.select(of_variant(examples, RELEASED), "train")
     windows = {row.id: row for row in trajectories}
     generator = load_generator(
-        base["path"], {RELEASED: adapter}, weights_sha256=base["weights_sha256"]
+        base["path"],
+        {RELEASED: Path(candidates["adapters"][RELEASED])},
+        weights_sha256=base["weights_sha256"],
     )
     given = sampled_answers(
         generator,
@@ -65,7 +70,7 @@ def teach(
 
 
 def train_students(
-    lessons: list[Lesson], adapter: Path, eisv: EisvOptions, seed: int, work: Path
+    lessons: list[Lesson], candidates: Document, eisv: EisvOptions, seed: int, work: Path
 ) -> tuple[Path, Document]:
     """Two students as JSON with their predictor beside them: with the shape, and without it.
 
@@ -77,14 +82,12 @@ def train_students(
     from tracetune.files import atomic_folder, write_json
 
     folder = work / "model"
-    status = read_status(adapter)
-    usable = [lesson for lesson in lessons if _teaches(lesson)]
-    reason = status.reason if status.status != "trained" else ""
-    if status.status == "trained" and not usable:
+    state, reason = candidates["status"], candidates["reason"]
+    if state == "trained" and not any(_teaches(lesson) for lesson in lessons):
+        state = "insufficient"
         reason = f"the teacher gave no usable answer to {len(lessons)} training prompts"
-    if reason:
+    if state != "trained":
         shutil.rmtree(folder, ignore_errors=True)
-        state = "insufficient" if status.status == "trained" else status.status
         write_skipped(folder, reason, state)
         return folder, {"status": state, "reason": reason, "students": {}}
     students = {}
@@ -145,7 +148,7 @@ def eisv_student_stage(pipeline: str) -> Pipeline:
             Node(
                 teach,
                 inputs=[
-                    *("trajectories", "examples", "splits", "adapter", "base"),
+                    *("trajectories", "examples", "splits", "candidates", "base"),
                     *("params:eisv", "params:seed"),
                 ],
                 outputs="lessons",
@@ -154,16 +157,13 @@ def eisv_student_stage(pipeline: str) -> Pipeline:
             ),
             Node(
                 train_students,
-                inputs=["lessons", "adapter", "params:eisv", "params:seed", "work"],
+                inputs=["lessons", "candidates", "params:eisv", "params:seed", "work"],
                 outputs=["model", "report"],
                 name="train_students",
                 tags="student",
             ),
         ],
         namespace=f"{pipeline}.student",
-        inputs={
-            **shared(pipeline, "trajectories", "examples", "splits", "base"),
-            "adapter": f"{pipeline}.{RELEASED}.adapter",
-        },
+        inputs=shared(pipeline, "trajectories", "examples", "splits", "base", "candidates"),
         parameters={"eisv", "seed"},
     )

@@ -10,10 +10,10 @@ from kedro.pipeline import Node, Pipeline
 
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.outputs import OutputSpec
+from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.release_stage import release_stage
 from tracetune.records import Example, Preference
-from tracetune.runs import read_status
 from tracetune.splits import SplitManifest, verify
 from tracetune.telemetry.options import TelemetryOptions
 
@@ -62,31 +62,18 @@ def collect_adapters(
         instruction: System turn of every row.
         stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
-    adapters, reasons, rewards = {}, [], None
-    state = "skipped"
-    if previous["path"] is not None:
-        adapters["previous"] = previous["path"]
-    judged, waits = None, False
-    for name in [key.removesuffix("_adapter") for key in stages if key.endswith("_adapter")]:
-        folder, plan = stages[f"{name}_adapter"], stages[f"{name}_plan"]
-        status = read_status(folder)
-        if status.status != "trained":
-            reasons.append(status.reason)
-            state = status.status if status.status in ("insufficient", "waiting") else state
-            waits = waits or status.status == "waiting"
-            continue
-        adapters[name] = str(folder)
-        judged = name
-        if name == "dpo":
-            reference = "sft" if plan["job"]["start_from"] else "base"
-            rewards = {"reference": reference, "beta": plan["job"]["trainer"]["beta"]}
-    if waits:  # a later stage runs elsewhere; what is there so far is not the result
-        judged, rewards, state = None, None, "waiting"
+    found, rewards = trained_adapters(_of("adapter", stages)), None
+    judged = next(reversed(found.adapters), None)
+    if "dpo" in found.adapters:
+        job = stages["dpo_plan"]["job"]
+        reference = "sft" if job["start_from"] else "base"
+        rewards = {"reference": reference, "beta": job["trainer"]["beta"]}
+    first = {} if previous["path"] is None else {"previous": previous["path"]}
     return {
         "judged": judged,
-        "status": "trained" if judged else state,
-        "reason": "" if judged else "; ".join(dict.fromkeys(reasons)),
-        "adapters": adapters if judged else {},
+        "status": "trained" if judged else found.missing,
+        "reason": "" if judged else found.reason,
+        "adapters": {**first, **found.adapters} if judged else {},
         "rewards": rewards,
         "previous": previous,
         "output": output,
@@ -264,8 +251,8 @@ def write_report(
     return page, "\n".join(lines)
 
 
-def _of(what: str, stages: dict[str, Document]) -> dict[str, Document]:
-    """The documents of one kind by stage."""
+def _of(what: str, stages: Document) -> Document:
+    """What there is of one kind, by stage."""
     return {
         name.removesuffix(f"_{what}"): document
         for name, document in stages.items()
