@@ -261,11 +261,25 @@ def test_cancel(server, sft, tmp_path):
     server.endings = ["stuck"]
     jobs, given = RemoteJobs(tmp_path / "jobs", KEY), options(server)
     handle = backend(server, tmp_path).launch(sft, tmp_path / "model", tmp_path)
-    assert "cancelled" in commands.cancel(jobs, given, handle.id)[0]
+    assert "cancel_requested" in commands.cancel(jobs, given, handle.id)[0]
     with pytest.raises(DataError, match="gave no model: cancelled"):
         commands.wait(jobs, given, handle.id)
     with pytest.raises(DataError, match="gave no model"):
         backend(server, tmp_path).fetch(handle)
+
+
+def test_a_job_past_its_deadline_can_be_seen_and_cancelled(server, sft, tmp_path):
+    server.endings = ["stuck"]
+    jobs, given = RemoteJobs(tmp_path / "jobs", KEY), options(server, deadline_hours=1e-9)
+    handle = backend(server, tmp_path).launch(sft, tmp_path / "model", tmp_path)
+    assert "queued" in "\n".join(commands.show(jobs, given, handle.id))
+    with pytest.raises(ServerError, match=f"kedro jobs cancel {handle.id}"):
+        commands.wait(jobs, given, handle.id)
+    assert "cancel_requested" in commands.cancel(jobs, given, handle.id)[0]
+    for _ in range(2):
+        shown = commands.show(jobs, given, handle.id)
+    assert any(line.startswith("state       cancelled") for line in shown)
+    assert server.jobs[handle.id].status == "cancelled"
 
 
 def test_an_address_with_a_path_is_refused():

@@ -69,6 +69,7 @@ class Job:
     hidden: int
     status: str = "pending"
     looks: int = 0
+    cancel_looks: int = 0
     ending: str = "completed"
     archive: bytes = b""
 
@@ -255,7 +256,9 @@ class Server:
         """A job as it is now; every look brings it on."""
         found = self.one_job(job_id)
         if found.status == "cancel_requested":
-            found.status = "cancelled"
+            found.cancel_looks += 1
+            if found.cancel_looks > 1:
+                found.status = "cancelled"
         elif found.status not in ENDED:
             found.looks += 1
             step = min(found.looks // self.job_looks, len(self.way) - 1)

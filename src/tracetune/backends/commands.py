@@ -83,6 +83,7 @@ def wait(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
             remote = backend.look(remote)
             if remote.state in ENDED or not remote.id:
                 break
+            backend.check_deadline(remote)
             time.sleep(options.poll_seconds)
     if remote.state != "completed":
         raise DataError(

@@ -88,14 +88,16 @@ class TogetherBackend:
         Raises:
             ServerError: The service cannot be reached, or the job is past its deadline.
         """
-        return self._state(self.look(self._of(handle)))
+        remote = self.look(self._of(handle))
+        self.check_deadline(remote)
+        return self._state(remote)
 
     def look(self, remote: RemoteJob) -> RemoteJob:
         """Asks the service how a job is doing and writes it down.
 
         Raises:
             DataError: The service does not know the job.
-            ServerError: The service cannot be reached, or the job is past its deadline.
+            ServerError: The service cannot be reached.
         """
         if remote.state in ENDED or not remote.id:
             return remote
@@ -125,7 +127,6 @@ class TogetherBackend:
         if (status, message) != (remote.status, remote.message):
             logger.info("Job %s: %s", remote.id, message)
             remote = self._jobs.save(remote, status=status, message=message)
-        self._check_deadline(remote)
         return remote
 
     def cancel(self, handle: JobHandle) -> None:
@@ -227,7 +228,14 @@ class TogetherBackend:
         told = [event for event in events if str(event.get("type", "")).lower() in _REASONS]
         return self.service.scrub(str(told[-1].get("message", ""))) if told else ""
 
-    def _check_deadline(self, remote: RemoteJob) -> None:
+    def check_deadline(self, remote: RemoteJob) -> None:
+        """Stops waiting for a job that is stuck; those that have ended are never late.
+
+        Raises:
+            ServerError: It has not ended ``together.deadline_hours`` after its start.
+        """
+        if remote.state in ENDED or not remote.id:
+            return
         started = datetime.fromisoformat(remote.created_at.replace("Z", "+00:00"))
         hours = (datetime.now(UTC) - started).total_seconds() / 3600
         if hours > self._options.deadline_hours:
