@@ -13,7 +13,8 @@ import pytest
 from tracetune.eisv.mix import fill_up
 from tracetune.eisv.options import MixOptions, WindowOptions
 from tracetune.eisv.published import PublishedTable
-from tracetune.eisv.windows import window_of
+from tracetune.eisv.recording import empty_recording
+from tracetune.eisv.windows import trajectories_of, window_of
 from tracetune.errors import DataError
 
 
@@ -108,6 +109,37 @@ def test_measured_windows_with_a_gap_are_dropped(tmp_path: Path) -> None:
     assert len(read(found, max_gap_s=4.0)[0]) == 3
 
 
+def test_the_report_has_what_that_of_a_recording_has(tmp_path: Path) -> None:
+    _, wanted = trajectories_of(empty_recording(), WindowOptions(), tenant="demo")
+    found = table(
+        tmp_path / "a.parquet",
+        row(flat(0), tokens=[["~ripple~"], ["~glee~"]]),
+        row(falling(2)),  # shares two states with the one before
+        row([state(10), state(11), state(15), state(16)]),  # holds a gap, and is not kept
+        row([state(t, E=0.5 + 0.2 * t) for t in range(3)], "rising_entropy", None, "synthetic"),
+    )
+    _, report = read(found)
+    assert set(wanted) == set(report) - {"rows", "labels"}
+    for part in ("states", "windows", "expressions"):
+        assert set(wanted[part]) == set(report[part]), part
+    assert report["states"] == {"read": 12, "dropped": {}, "duplicates": 2, "unused": 4}
+    assert report["gaps"] == 2  # from 5 to 10, and from 11 to 15
+    assert report["windows"] == {
+        "made": 3,
+        "size": 4,
+        "stride": None,
+        "shapes": {"basin_transition_down": 1, "basin_transition_up": 1, "settled_presence": 1},
+        "impossible": [],
+    }
+    assert report["expressions"] == {
+        "read": 2,
+        "dropped": {"unknown words": 1},
+        "in_a_window": 1,
+        "in_no_window": 0,
+        "windows_with": 1,
+    }
+
+
 def test_words_have_no_time_and_unknown_ones_are_counted(tmp_path: Path) -> None:
     said = [["warm", "why"], ["~ripple~"], ["hello"], []]
     (one,), report = read(table(tmp_path / "a.parquet", row(flat(), tokens=said)))
@@ -115,7 +147,13 @@ def test_words_have_no_time_and_unknown_ones_are_counted(tmp_path: Path) -> None
         ("QUESTION", [], ["warm", "why"], None),
         ("SINGLE", ["~ripple~"], ["busy"], None),
     ]
-    assert report["expressions"] == {"read": 4, "dropped": {"unknown words": 1, "no words": 1}}
+    assert report["expressions"] == {
+        "read": 4,
+        "dropped": {"unknown words": 1, "no words": 1},
+        "in_a_window": 2,
+        "in_no_window": 0,
+        "windows_with": 1,
+    }
 
 
 def test_generated_rows_of_the_table_count_towards_the_minimum(tmp_path: Path) -> None:

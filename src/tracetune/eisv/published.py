@@ -19,9 +19,9 @@ import numpy as np
 from tracetune.eisv.options import WindowOptions
 from tracetune.eisv.recording import expression_of
 from tracetune.eisv.shapes import classify_many
-from tracetune.eisv.states import Window, check_window, window_from_states
+from tracetune.eisv.states import Floats, Window, check_window, window_from_states
 from tracetune.eisv.vocabulary import shape_index
-from tracetune.eisv.windows import longest_step, measured_row, state_rows
+from tracetune.eisv.windows import longest_step, measured_row, state_rows, windows_made
 from tracetune.errors import DataError
 from tracetune.records import (
     EisvExpression,
@@ -71,9 +71,13 @@ class PublishedTable:
             tenant: Whose data it is.
 
         Returns:
-            The rows in the order of the table, and the report: ``rows`` (read, dropped by reason),
-            ``max_gap_s``, ``median_interval_s``, ``labels`` (kept, disagree, and differences as
-            "stored -> derived") and ``expressions`` (read, dropped by reason).
+            The rows in the order of the table, and the report: what that of
+            :func:`tracetune.eisv.windows.trajectories_of` has, and beside it ``rows`` of the table
+            (read, dropped by reason) and ``labels`` (kept, disagree, and differences as "stored ->
+            derived"). States are those of measured windows: ``duplicates`` stand in an earlier
+            window too, ``unused`` in no window that was kept, and ``gaps`` are steps between states
+            that follow each other, in one window or not. ``size`` is that of most windows, and
+            ``stride`` is not known.
 
         Raises:
             DataError: No such file, not a table, a column is missing, or a row is wrong; the
@@ -86,17 +90,23 @@ class PublishedTable:
         shapes = _derive(kept)
         dropped: Counter[str] = Counter()
         rows = [_row(item, shapes[item.number], tenant, dropped) for item in kept]
+        usable = sum(len(row.expressions) for row in rows)
         return rows, {
             "rows": {
                 "read": len(items),
                 "dropped": {"gap": len(items) - len(kept)} if len(kept) < len(items) else {},
             },
+            **_state_report(items, kept, longest),
             "max_gap_s": longest,
             "median_interval_s": median,
+            "windows": windows_made(rows, _common_size(kept), None, median),
             "labels": _label_report(kept, shapes),
             "expressions": {
                 "read": sum(len(item.said) for item in kept),
                 "dropped": dict(dropped),
+                "in_a_window": usable,  # the table has them by window
+                "in_no_window": 0,
+                "windows_with": sum(bool(row.expressions) for row in rows),
             },
         }
 
@@ -184,6 +194,34 @@ def _has_gap(item: _Item, longest: float | None) -> bool:
     if item.origin != MEASURED or longest is None:
         return False
     return bool((np.diff(item.window.t) > longest).any())
+
+
+def _state_report(
+    items: Sequence[_Item], kept: Sequence[_Item], longest: float | None
+) -> dict[str, Any]:
+    """``states`` and ``gaps`` of the measured windows; overlapping windows repeat their states."""
+    every, used = _times(items), _times(kept)
+    t = np.unique(every)
+    return {
+        "states": {
+            "read": len(every),
+            "dropped": {},
+            "duplicates": len(every) - len(t),
+            "unused": len(t) - len(np.unique(used)),
+        },
+        "gaps": 0 if longest is None else int((np.diff(t) > longest).sum()),
+    }
+
+
+def _times(items: Sequence[_Item]) -> Floats:
+    """Times of the states of all measured windows."""
+    return np.concatenate([np.empty(0), *(i.window.t for i in items if i.origin == MEASURED)])
+
+
+def _common_size(items: Sequence[_Item]) -> int | None:
+    """States in most windows; the shorter of two lengths that are as frequent."""
+    sizes = Counter(len(item.window) for item in items)
+    return min(sizes, key=lambda size: (-sizes[size], size), default=None)
 
 
 def _derive(items: Sequence[_Item]) -> dict[int, str]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tracetune.eisv.states import Floats
+from tracetune.eisv.states import DIMENSIONS, Floats
 from tracetune.eisv.vocabulary import (
     EISV_TOKENS,
     LUMEN_CATEGORIES,
@@ -49,6 +49,17 @@ class Recording:
     states_read: int
     dropped: dict[str, int] = field(default_factory=dict)
     expressions_dropped: dict[str, int] = field(default_factory=dict)
+
+
+def empty_recording() -> Recording:
+    """A recording of nothing."""
+    return Recording(
+        ids=np.empty(0, np.int64),
+        t=np.empty(0),
+        values=np.empty((0, len(DIMENSIONS))),
+        expressions=[],
+        states_read=0,
+    )
 
 
 def expression_of(

@@ -226,13 +226,7 @@ def _report(
         "gaps": found.gaps,
         "max_gap_s": found.max_gap_s,
         "median_interval_s": median,
-        "windows": {
-            "made": len(rows),
-            "size": options.size,
-            "stride": options.stride,
-            "shapes": dict(sorted(Counter(row.shape for row in rows).items())),
-            "impossible": [] if median is None else impossible_shapes(options.size, median),
-        },
+        "windows": windows_made(rows, options.size, options.stride, median),
         "expressions": {
             "read": usable + sum(recording.expressions_dropped.values()),
             "dropped": recording.expressions_dropped,
@@ -240,4 +234,30 @@ def _report(
             "in_no_window": usable - placed,
             "windows_with": sum(bool(row.expressions) for row in rows),
         },
+    }
+
+
+def windows_made(
+    rows: Sequence[EisvTrajectory],
+    size: int | None,
+    stride: int | None,
+    median_interval_s: float | None,
+) -> dict[str, Any]:
+    """The part ``windows`` of a report: how many, of which shapes, and which cannot occur.
+
+    Args:
+        rows: The windows.
+        size: States in a window; None if there is no window.
+        stride: States from one window to the next; None if that is not known.
+        median_interval_s: Median step between measured states; None if there is none.
+    """
+    impossible = []
+    if size is not None and median_interval_s:
+        impossible = impossible_shapes(size, median_interval_s)
+    return {
+        "made": len(rows),
+        "size": size,
+        "stride": stride,
+        "shapes": dict(sorted(Counter(row.shape for row in rows).items())),
+        "impossible": impossible,
     }

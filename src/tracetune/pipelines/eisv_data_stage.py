@@ -20,15 +20,15 @@ def read_trajectories(
     anima: AnimaDatabase, published_eisv: PublishedTable, eisv: EisvOptions, tenant: str
 ) -> tuple[list[EisvTrajectory], Document]:
     """The windows of the source that ``eisv.data.source`` names, and what became of its states."""
+    from tracetune.eisv.recording import empty_recording
     from tracetune.eisv.windows import trajectories_of
 
     data = eisv.data
-    if data.source == "none":
-        return [], {"source": "none"}
     if data.source == "published":
         rows, report = published_eisv.read(data.windows, tenant=tenant)
     else:
-        rows, report = trajectories_of(anima.read(data.bad_states), data.windows, tenant=tenant)
+        read = empty_recording() if data.source == "none" else anima.read(data.bad_states)
+        rows, report = trajectories_of(read, data.windows, tenant=tenant)
     return rows, {"source": data.source, **report}
 
 
