@@ -113,6 +113,17 @@ def test_or_they_are_dropped_and_counted(tmp_path: Path) -> None:
     assert found.dropped == {"no time": 3, "no finite number": 4, "outside [0, 1]": 2}
 
 
+@pytest.mark.parametrize("neighbour", [0.6, "warm", None])
+@pytest.mark.parametrize("text", ["0.5", b"0.5"])
+def test_text_is_no_number_whatever_stands_beside_it(tmp_path: Path, text, neighbour) -> None:
+    tables = TABLES.replace("warmth REAL, clarity REAL", "warmth, clarity")  # kept as written
+    states = [("2026-01-05T12:00:00", text, 0.6, 0.7, 0.8)]
+    states += [("2026-01-05T12:00:02", 0.5, neighbour, 0.7, 0.8)]
+    found = AnimaDatabase(database(tmp_path / "a.db", states, tables=tables)).read("drop")
+    assert found.ids.tolist() == ([2] if neighbour == 0.6 else [])
+    assert found.dropped == {"no finite number": 1 if neighbour == 0.6 else 2}
+
+
 def test_a_long_list_of_bad_states_is_cut(tmp_path: Path) -> None:
     states = [("2026-01-05T12:00:00", 2.0, 0.6, 0.7, 0.8)] * 8
     with pytest.raises(DataError, match=r"id 1, 2, 3, 4, 5 and 3 more"):
@@ -214,6 +225,22 @@ def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
     assert AnimaDatabase(path).read().values[0, 0] == 0.9
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.db"]
     assert path.read_bytes() == before
+
+
+def test_with_a_log_left_over_the_file_stays_as_it_is(tmp_path: Path) -> None:
+    path = database(tmp_path / "a.db", [("2026-01-05T12:00:00", *FINE)])
+    with contextlib.closing(sqlite3.connect(path)) as device:
+        device.execute("PRAGMA journal_mode=WAL")
+        device.execute("UPDATE state_history SET warmth = 0.25")
+        device.commit()
+        left = {name: (tmp_path / name).read_bytes() for name in ("a.db", "a.db-wal")}
+    (tmp_path / "killed").mkdir()
+    for name, content in left.items():
+        (tmp_path / "killed" / name).write_bytes(content)
+    assert AnimaDatabase(tmp_path / "killed/a.db").read().values[0, 0] == 0.25
+    there = {entry.name: entry for entry in (tmp_path / "killed").iterdir()}
+    assert set(there) - {"a.db-shm"} == {"a.db", "a.db-wal"}
+    assert {name: there[name].read_bytes() for name in left} == left
 
 
 def test_what_stands_only_in_the_log_of_a_running_device_is_read(tmp_path: Path) -> None:

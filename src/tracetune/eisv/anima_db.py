@@ -2,7 +2,9 @@
 
 Tables: ``state_history`` (id, timestamp, warmth, clarity, stability, presence) and
 ``primitive_history`` (id, timestamp, tokens); further columns are not needed. Times are ISO text;
-one without a zone is UTC. Nothing is written, not even beside the file.
+one without a zone is UTC. The file is not changed. Beside it nothing is left either, with one
+exception: while a write-ahead log (``-wal``) lies beside it, of a program that runs or that was
+killed, SQLite needs its index to read what stands in the log, and a ``-shm`` file may stay there.
 """
 
 from __future__ import annotations
@@ -250,14 +252,14 @@ def _seconds(timestamp: object) -> float:
 
 
 def _numbers(rows: list[tuple[object, ...]]) -> Floats:
-    """Rows as floats; what is no number is NaN (SQLite keeps NaN itself as NULL)."""
-    try:
-        return np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.array(
-            [[v if isinstance(v, int | float) else np.nan for v in row] for row in rows],
-            dtype=np.float64,
-        )
+    """Rows as floats; what is no number is NaN (SQLite keeps NaN itself as NULL).
+
+    Text and bytes are no numbers, even if they read like one.
+    """
+    return np.array(
+        [[v if isinstance(v, int | float) else np.nan for v in row] for row in rows],
+        dtype=np.float64,
+    )
 
 
 def _first_reasons(bad: dict[str, npt.NDArray[np.bool_]]) -> dict[str, int]:
