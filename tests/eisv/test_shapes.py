@@ -163,7 +163,9 @@ def test_the_benchmark_compares_labels():
     found = json.loads(done.stdout)
     assert found["same_labels"] is True
     assert sum(found["shapes"].values()) == found["windows"] == 3000
-    # Speed is measured by hand, on a quiet machine; the exit status follows the printed figure.
+    # The 30 are measured by hand, on a quiet machine; the exit status follows the printed figure. A
+    # noisy one holds less, and still far more than a plain loop.
+    assert found["times_faster"] > 5
     assert done.returncode == (0 if found["times_faster"] >= 30 else 1)
 
 
