@@ -33,11 +33,11 @@ MIXES = {"published": published_mix(21_452), "uniform": UNIFORM}
 SEEDS = (42, 1, 2, 3)
 TOKENS = st.lists(st.sampled_from([*EISV_TOKENS, "~unknown~"]), max_size=4)
 
-# Figure and tolerance, for the mean of four seeds. The figures (domain.md A6) are single runs with a
-# random stream of their own. Runs of ours have a standard deviation of .001 to .004 (published mix)
-# and .005 to .007 (uniform), and the tolerances are not below three of these errors of a mean. With feedback they have .9335 on the
-# published mix and ours .927 to .935 by seed, .931 on average; on the uniform mix, where the
-# difference is largest, they have .8295 and ours .815 on average, .800 to .833 by seed.
+# Figure and tolerance, for the mean of four seeds. The figures (domain.md A6) are single runs with
+# a random stream of their own. Runs of ours have a standard deviation of .001 to .004 (published
+# mix) and of .005 to .007 (uniform). With feedback A6 has .9335 on the published mix, ours .927 to
+# .935 by seed, .931 on average. The difference is largest on the uniform mix with feedback: .8295,
+# and ours .815 on average, .800 to .833 by seed.
 FIGURES = {
     ("published", "random"): (0.2657, 0.005),
     ("published", "rules"): (0.4977, 0.008),
