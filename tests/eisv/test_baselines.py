@@ -21,6 +21,7 @@ from tracetune.eisv.coherence import (
     coherence,
     coherence_many,
     diversity,
+    token_counts,
     token_distribution,
     total_variation,
 )
@@ -159,10 +160,18 @@ def test_distribution_and_distance():
         "convergence": {"~return~": 0.5, "~ripple~": 0.25, "~warmth~": 0.25},
         "void_rising": {"~return~": 1.0},
     }
-    assert total_variation(shares["convergence"], shares["void_rising"]) == pytest.approx(0.5)
-    assert total_variation({"~a~": 1.0}, {"~b~": 1.0}) == 1.0
+    table = token_counts([["~return~", "~warmth~"], ["~return~", "~ripple~"], ["~return~"], []])
+    assert table.sum(axis=1).tolist() == [2, 2, 1, 0]
+    one, other = table[:2].sum(axis=0) / 4, table[2]
+    assert total_variation(one, other) == pytest.approx(0.5)
+    assert total_variation(np.array([one, other, one]), other).tolist() == [0.5, 0, 0.5]
+    assert total_variation(np.array([1.0, 0]), np.array([0, 1.0])) == 1.0
     with pytest.raises(DataError, match="second distribution sum to 0"):
-        total_variation({"~a~": 1.0}, {})
+        total_variation(one, table[3])
+    with pytest.raises(DataError, match="first distribution sum to 2"):
+        total_variation(table[:2], one)
+    with pytest.raises(DataError, match="there is no token '~unknown~'"):
+        token_counts([["~return~"], ["~unknown~"]])
     with pytest.raises(DataError, match="1 shapes and 0 token lists"):
         token_distribution(["convergence"], [])
 
@@ -170,11 +179,7 @@ def test_distribution_and_distance():
 SHARES = (
     st.lists(st.integers(0, 9), min_size=15, max_size=15)
     .filter(any)
-    .map(
-        lambda counts: {
-            token: n / sum(counts) for token, n in zip(EISV_TOKENS, counts, strict=True) if n
-        }
-    )
+    .map(lambda counts: np.array(counts) / sum(counts))
 )
 
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tracetune.eisv.derivatives import derivatives, many, means_many
+from tracetune.eisv.derivatives import derivatives, means_many
 from tracetune.eisv.states import Window
-from tracetune.errors import DataError
 
 UNIT = st.floats(0, 1, width=32)
 STEPS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 7.3])
@@ -77,19 +76,6 @@ def test_the_same_as_by_hand(batch):
         assert found.mean_second.tolist() == mean_by_hand(second)
 
 
-@given(batches(steps=st.sampled_from([0.1, 1.0, 3.7])))
-def test_many_at_once_give_the_same_bits(batch):
-    t, values = batch
-    found = many(t, values)
-    for i in range(len(t)):
-        alone = derivatives(Window(t=t[i], values=values[i]))
-        assert np.array_equal(found.first_t[i], alone.first_t)
-        assert np.array_equal(found.first[i], alone.first)
-        assert np.array_equal(found.second_t[i], alone.second_t)
-        assert np.array_equal(found.second[i], alone.second)
-        assert np.array_equal(found.mean_first[i], alone.mean_first)
-
-
 @given(batches())
 def test_means_of_many_give_the_same_bits_with_equal_times_too(batch):
     t, values = batch
@@ -111,13 +97,5 @@ def test_means_do_not_depend_on_the_number_of_windows():
         assert np.array_equal(means_many(t[:count], values[:count]).table(), every[:count])
 
 
-def test_many_refuse_windows_with_fewer_rows_than_the_others():
-    t = np.array([[0.0, 1, 2], [0, 1, 1]])
-    with pytest.raises(DataError, match="states 1 and 2 have the same time") as error:
-        many(t, np.zeros((2, 3, 4)))
-    assert error.value.where == "window 1"
-
-
 def test_nothing_gives_nothing():
-    assert many(np.zeros((0, 5)), np.zeros((0, 5, 4))).second.shape == (0, 3, 4)
     assert means_many(np.zeros((0, 5)), np.zeros((0, 5, 4))).table().shape == (0, 12)

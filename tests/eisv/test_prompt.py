@@ -15,6 +15,7 @@ from tracetune.eisv.prompt import (
     SYSTEM_PROMPT,
     VARIANTS,
     answer_messages,
+    numbers_of,
     prompt_messages,
     summarize,
     tagged_text,
@@ -66,6 +67,18 @@ def test_without_shape_and_duration_nothing_but_the_numbers_is_left(shape, seed)
 def test_two_states_have_no_second_derivatives():
     short = Window(t=WINDOW.t[:2], values=WINDOW.values[:2])
     assert "d2E=+0.0000, d2I=+0.0000" in user_text(short, "falling_energy", "full")
+
+
+def test_many_windows_have_the_numbers_that_each_has_alone():
+    windows = [generate(shape, n, seed=n) for shape in SHAPES for n in (20, 6, 20)]
+    windows += [WINDOW, Window(t=np.array([0.0, 1.0, 1.0]), values=WINDOW.values)]
+    together = numbers_of(windows)
+    for window, numbers in zip(windows, together, strict=True):
+        assert numbers.tolist() == summarize(window).numbers.tolist()
+        rows = derivatives(window)
+        exact = np.concatenate([window.values.mean(axis=0), rows.mean_first, rows.mean_second])
+        assert numbers.tolist() == (np.round(exact, 4) + 0.0).tolist()
+    assert numbers_of([]).shape == (0, len(NUMBER_NAMES))
 
 
 def test_chat_and_text_formats():

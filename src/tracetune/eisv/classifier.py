@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracetune.eisv.imitator import affine
-from tracetune.eisv.prompt import NUMBER_NAMES, Variant, summarize
+from tracetune.eisv.prompt import Variant, numbers_of
 from tracetune.eisv.states import Floats, Window
 from tracetune.eisv.vocabulary import AFFINITY, EISV_TOKENS, SHAPES, shape_index
 from tracetune.errors import DataError
@@ -54,11 +54,10 @@ def shown_numbers(windows: Sequence[Window], variant: Variant) -> Floats:
         ``(windows, 14)`` with the duration, unless the variant leaves it out. The line of the shape
         that ``full`` has is no number and stays out.
     """
-    found = [summarize(window) for window in windows]
-    columns = [[*one.numbers, one.n_states, one.duration] for one in found]
-    width = len(NUMBER_NAMES) + 2
-    table = np.array(columns, dtype=np.float64).reshape(len(found), width)
-    return table[:, : width - 1] if variant == "no_shape_no_duration" else table
+    columns = [[len(window) for window in windows]]
+    if variant != "no_shape_no_duration":
+        columns.append([round(window.duration) for window in windows])
+    return np.column_stack([numbers_of(windows), *columns])
 
 
 def classify_numbers(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tracetune.eisv.expression import NO_TOKEN, Codes, Labels, shape_codes
 from tracetune.eisv.states import Floats
-from tracetune.eisv.vocabulary import AFFINITY, EISV_TOKENS, SHAPES
+from tracetune.eisv.vocabulary import AFFINITY, EISV_TOKENS, SHAPES, TOKEN_INDEX
 from tracetune.errors import DataError
 
 _AFFINE = np.array([[token in AFFINITY[shape] for token in EISV_TOKENS] for shape in SHAPES])
@@ -72,32 +71,60 @@ def token_distribution(
         DataError: There are not as many shapes as token lists.
     """
     _same_length(shapes, token_lists)
-    counts: dict[str, Counter[str]] = {}
-    for shape, tokens in zip(shapes, token_lists, strict=True):
-        counts.setdefault(str(shape), Counter()).update(tokens)
+    counts = token_counts(token_lists)
+    names = np.array([str(shape) for shape in shapes], dtype=str)
+    found = {str(name): counts[names == name].sum(axis=0) for name in np.unique(names)}
     return {
-        shape: {token: n / found.total() for token, n in sorted(found.items())}
-        for shape, found in sorted(counts.items())
-        if found
+        shape: {
+            token: n / each.sum() for token, n in zip(EISV_TOKENS, each.tolist(), strict=True) if n
+        }
+        for shape, each in found.items()
+        if each.any()
     }
 
 
-def total_variation(p: Mapping[str, float], q: Mapping[str, float]) -> float:
-    """Total-variation distance of two distributions: half the sum of the differences.
+def token_counts(token_lists: Sequence[Sequence[str]]) -> Floats:
+    """``(lists, 15)`` how often each token stands in each list.
+
+    Raises:
+        DataError: A token is unknown.
+    """
+    found = np.zeros((len(token_lists), len(EISV_TOKENS)))
+    for i, tokens in enumerate(token_lists):
+        for token in tokens:
+            if token not in TOKEN_INDEX:
+                raise DataError(
+                    f"there is no token {token!r}",
+                    where=f"token list {i}",
+                    remedy=f"use one of {', '.join(EISV_TOKENS)}",
+                )
+            found[i, TOKEN_INDEX[token]] += 1
+    return found
+
+
+def total_variation(p: Floats, q: Floats) -> Floats:
+    """Total-variation distance of distributions: half the sum of the differences.
+
+    Args:
+        p: Shares on the last axis.
+        q: The same; one distribution or as many.
 
     Returns:
-        0 for equal distributions, 1 for distributions with nothing in common.
+        One number for each: 0 for equal distributions, 1 where they have nothing in common.
 
     Raises:
         DataError: One of them does not sum to 1, such as one without any token.
     """
     for name, each in (("first", p), ("second", q)):
-        if abs(sum(each.values()) - 1) > 1e-6:
+        sums = each.sum(axis=-1)
+        if (wrong := np.abs(sums - 1) > 1e-6).any():
             raise DataError(
-                f"the shares of the {name} distribution sum to {sum(each.values()):.6g}, not to 1",
+                f"the shares of the {name} distribution sum to {np.atleast_1d(sums[wrong])[0]:.6g},"
+                " not to 1",
                 remedy="leave shapes without tokens out of the comparison",
             )
-    return sum(abs(p.get(key, 0.0) - q.get(key, 0.0)) for key in sorted({*p, *q})) / 2
+    distance: Floats = np.abs(p - q).sum(axis=-1) / 2
+    return distance
 
 
 def _same_length(shapes: Sequence[str] | Codes, tokens: Sequence[Sequence[str]] | Labels) -> None:

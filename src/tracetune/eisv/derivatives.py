@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracetune.eisv.states import Floats, Window
-from tracetune.errors import DataError
 
 # As many windows as stay in the cache of a processor: at most this many, with this many states.
 _CHUNK = 1024
@@ -17,7 +16,7 @@ _CHUNK_STATES = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """Derivative rows of one window, or of several windows with a leading axis.
+    """Derivative rows of one window.
 
     Nothing is padded: n states give n - 1 first and n - 2 second derivatives, and fewer where two
     times are equal.
@@ -75,34 +74,6 @@ def _quotients(t: Floats, rows: Floats) -> tuple[Floats, Floats]:
     moved = step != 0
     change = rows[1:] - rows[:-1]
     return t[1:][moved], change[moved] / step[moved][:, None]
-
-
-def many(t: Floats, values: Floats) -> Derivatives:
-    """The derivatives of windows of equal length at once, bit for bit those of ``derivatives``.
-
-    Args:
-        t: Seconds, (windows, n).
-        values: (windows, n, 4).
-
-    Returns:
-        Arrays (windows, n - 1[, 4]) and (windows, n - 2[, 4]).
-
-    Raises:
-        DataError: A window has two equal times, so that its rows are fewer than those of others.
-    """
-    step = t[:, 1:] - t[:, :-1]
-    if not step.all():
-        window, state = (int(i) for i in np.argwhere(step == 0)[0])
-        raise DataError(
-            f"the states {state} and {state + 1} have the same time {float(t[window, state])}",
-            where=f"window {window}",
-            remedy="drop one of them, or derive that window alone with derivatives()",
-        )
-    first: Floats = values[:, 1:] - values[:, :-1]
-    first /= step[:, :, None]
-    second: Floats = first[:, 1:] - first[:, :-1]
-    second /= step[:, 1:, None]
-    return Derivatives(first_t=t[:, 1:], first=first, second_t=t[:, 2:], second=second)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ two and three, with which many rows of it read ``±0.000``.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from tracetune.eisv.answer import EISV_LABEL, LUMEN_LABEL, PATTERN_LABEL
-from tracetune.eisv.derivatives import derivatives
+from tracetune.eisv.derivatives import means_many
 from tracetune.eisv.states import DIMENSIONS, Floats, Window
 from tracetune.eisv.vocabulary import shape_index
 from tracetune.errors import DataError
@@ -60,17 +61,25 @@ class Summary:
 
 def summarize(window: Window) -> Summary:
     """The means of a window; derivatives that do not exist count as 0."""
-    rows = derivatives(window)
-    means = window.values.mean(axis=0)
-    numbers = np.concatenate([means, rows.mean_first, rows.mean_second])
-    # Adding 0 turns -0.0 into 0.0: the sign of a number that is shown as zero says nothing.
-    return Summary(len(window), round(window.duration), np.round(numbers, DECIMALS) + 0.0)
+    return Summary(len(window), round(window.duration), numbers_of([window])[0])
 
 
 def numbers_of(windows: Sequence[Window]) -> Floats:
-    """``(windows, 12)`` the numbers of several windows, as ``summarize`` gives them."""
-    rows = [summarize(window).numbers for window in windows]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(NUMBER_NAMES))
+    """``(windows, 12)`` the numbers of several windows, in the order of ``NUMBER_NAMES``.
+
+    Windows of one length are derived at once, with the numbers that each has alone.
+    """
+    found = np.empty((len(windows), len(NUMBER_NAMES)))
+    lengths: dict[int, list[int]] = defaultdict(list)
+    for i, window in enumerate(windows):
+        lengths[len(window)].append(i)
+    for at in lengths.values():
+        t = np.array([windows[i].t for i in at])
+        values = np.array([windows[i].values for i in at])
+        found[at] = means_many(t, values).table()
+    # Adding 0 turns -0.0 into 0.0: the sign of a number that is shown as zero says nothing.
+    rounded: Floats = np.round(found, DECIMALS) + 0.0
+    return rounded
 
 
 def user_text(window: Window, shape: str, variant: Variant) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from tracetune.eisv.answer import Answer, consistency, parse_answer
-from tracetune.eisv.coherence import coherence, diversity
+from tracetune.eisv.coherence import coherence, diversity, token_counts, total_variation
 from tracetune.eisv.imitator import expected_coherence, pattern_bounds
 from tracetune.eisv.states import Floats
-from tracetune.eisv.vocabulary import EISV_TOKENS, SHAPES, TOKEN_INDEX, shape_index
+from tracetune.eisv.vocabulary import SHAPES, shape_index
 from tracetune.errors import DataError
 from tracetune.records import Record
 
@@ -288,8 +288,8 @@ def _score_shape(rows: Sequence[Judged], answers: Sequence[Answer], seed: int) -
     known = [i for i, answer in enumerate(answers) if answer.in_vocabulary]
     coherent = _coherences([shape] * len(rows), answers)
     hits = list(_pattern_hits(rows, answers, known).values())
-    said = _counts([answers[i].eisv_tokens for i in known])
-    labels = _counts([row.label for row in rows])
+    said = token_counts([answers[i].eisv_tokens for i in known])
+    labels = token_counts([row.label for row in rows])
     distance, noise = _distances(said, labels, seed)
     distinct, wanted = (int((found.sum(axis=0) > 0).sum()) for found in (said, labels))
     return ShapeScores(
@@ -308,23 +308,14 @@ def _score_shape(rows: Sequence[Judged], answers: Sequence[Answer], seed: int) -
     )
 
 
-def _counts(token_lists: Sequence[Sequence[str]]) -> Floats:
-    """``(lists, 15)`` how often each token stands in each list."""
-    found = np.zeros((len(token_lists), len(EISV_TOKENS)))
-    for i, tokens in enumerate(token_lists):
-        for token in tokens:
-            found[i, TOKEN_INDEX[token]] += 1
-    return found
-
-
 def _distances(said: Floats, labels: Floats, seed: int) -> tuple[float | None, float | None]:
     """Distance of answers to labels, and the mean distance of labels drawn again to the labels."""
     if not labels.sum():
         return None, None
     wanted = labels.sum(axis=0) / labels.sum()
     drawn = _times(len(labels), NOISE_DRAWS, seed) @ labels
-    drawn = drawn / np.maximum(1.0, drawn.sum(axis=1, keepdims=True))
-    noise = float((np.abs(drawn - wanted).sum(axis=1) / 2).mean())
+    drawn = drawn[drawn.any(axis=1)]  # lists without a token may be all that was drawn
+    noise = float(total_variation(drawn / drawn.sum(axis=1, keepdims=True), wanted).mean())
     if not said.sum():
         return None, noise
-    return float(np.abs(said.sum(axis=0) / said.sum() - wanted).sum() / 2), noise
+    return float(total_variation(said.sum(axis=0) / said.sum(), wanted)), noise
