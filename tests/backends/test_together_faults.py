@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.backends.helpers import backend, train
+from tests.backends.helpers import backend, options, train
 from tests.backends.together_server import KEY
 from tests.backends.together_state import adapter_files, pack, tar
 from tests.training.helpers import sft_job
+from tracetune.backends import commands
 from tracetune.backends.remote import RemoteJobs
-from tracetune.errors import ConfigurationError, DataError, ServerError
-from tracetune.files import sha256_file
+from tracetune.errors import ConfigurationError, DataError, ServerError, TracetuneError
+from tracetune.files import read_json, sha256_file
 from tracetune.training.model_folder import WEIGHTS
 
 READS = ("limits", "upload", "put", "preprocess", "file", "estimate", "list", "job", "metrics")
@@ -51,6 +52,54 @@ def test_every_other_call_fails_once(server, sft, tmp_path, kind, more):
     train(backend(server, tmp_path), sft, tmp_path)
     assert len(server.jobs) == 1
     assert sum(file.status == "COMPLETED" for file in server.files.values()) == 1
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("endpoint", [*READS[:-1], "download"])
+def test_a_call_that_is_refused_is_told_and_the_next_run_goes_on(
+    server, sft, tmp_path, endpoint, status
+):
+    server.fail(endpoint, "status", status=status)
+    with pytest.raises(TracetuneError, match=f"status {status}, please try again") as error:
+        train(backend(server, tmp_path), sft, tmp_path)
+    assert "What to do" in str(error.value)
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+    assert (tmp_path / "model" / WEIGHTS).is_file()
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_adapter_is_fetched_without_its_metrics(server, sft, tmp_path, caplog, status):
+    server.fail("metrics", "status", 100, status=status)
+    folder = train(backend(server, tmp_path), sft, tmp_path)
+    assert read_json(folder / "history.json") == []
+    assert f"gives no metrics of ft-0001-abcd: status {status}" in caplog.text
+
+
+def test_a_file_that_is_removed_already_is_no_fault(server, sft, tmp_path):
+    server.fail("preprocess", "reset_before", 100)
+    with pytest.raises(ServerError, match="the upload of train"):
+        train(backend(server, tmp_path, attempts=1), sft, tmp_path)
+    server.faults.clear()
+    server.fail("delete_file", "status_after", status=500)  # removed, and the reply is lost
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert server.calls.count("delete_file") == 2
+    assert len(server.jobs) == 1
+
+
+@pytest.mark.parametrize("endpoint", ["whoami", "events", "metrics", "checkpoints", "job", "list"])
+@pytest.mark.parametrize("status", [400, 404])
+def test_commands_tell_what_is_refused(server, sft, tmp_path, endpoint, status):
+    jobs, given = RemoteJobs(tmp_path / "jobs", KEY), options(server)
+    handle = backend(server, tmp_path).launch(sft, tmp_path / "model", tmp_path)
+    server.fail(endpoint, "status", 100, status=status)
+    elsewhere = backend(server, tmp_path / "elsewhere")
+    command = {
+        "whoami": lambda: commands.check(jobs, given, None),
+        "list": lambda: elsewhere.launch(sft, tmp_path / "other", tmp_path),
+    }.get(endpoint, lambda: commands.show(jobs, given, handle.id))
+    with pytest.raises(TracetuneError, match=f"status {status}, please try again"):
+        command()
 
 
 @pytest.mark.parametrize("shows_suffix", [True, False])

@@ -129,10 +129,12 @@ def check(jobs: RemoteJobs, options: TogetherOptions, model: str | None) -> list
         wanted = model or options.model
         for name in [wanted] if wanted else [row.id for row in table().models]:
             try:
-                answer = service.again("asking for limits", partial(service.limits, name))
+                answer = service.again(
+                    "asking for limits", partial(service.limits, name), refusals=True
+                )
             except Refused as error:
                 if wanted:
-                    raise unknown_model(name) from None
+                    raise unknown_model(name, str(error)) from None
                 lines.append(f"{name}: not trained today ({error})")
                 continue
             lines.append(f"{name}: {_limits(read_limits(answer, name))}")

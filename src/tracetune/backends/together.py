@@ -102,16 +102,20 @@ class TogetherBackend:
         if remote.state in ENDED or not remote.id:
             return remote
         try:
-            found = self.service.again("looking at the job", lambda: self.service.job(remote.id))
-        except Missing as error:
-            raise DataError(
-                f"the service does not know job {remote.id} ({error})",
-                where=self.service.address,
-                remedy="see whether the key belongs to the account that created it",
-            ) from None
+            found = self.service.again(
+                "a look at the job", lambda: self.service.job(remote.id), refusals=True
+            )
         except Refused as error:
+            if isinstance(error, Missing) and error.real:
+                raise DataError(
+                    f"the service does not know job {remote.id} ({error})",
+                    where=self.service.address,
+                    remedy="see whether the key belongs to the account that created it",
+                ) from None
             raise ServerError(
-                f"the job cannot be seen: {error}", where=self.service.address
+                f"the job cannot be seen: {error}",
+                where=self.service.address,
+                remedy="run again later: the same job is taken up",
             ) from None
         status = str(found.get("status"))
         if status == "completed":
@@ -146,7 +150,9 @@ class TogetherBackend:
                 where="kedro jobs cancel",
             )
         try:
-            self.service.again("cancelling the job", lambda: self.service.cancel(remote.id))
+            self.service.again(
+                "cancelling the job", lambda: self.service.cancel(remote.id), refusals=True
+            )
         except Refused as error:
             raise ServerError(
                 f"the service does not cancel {remote.id}: {error}",
@@ -196,10 +202,7 @@ class TogetherBackend:
             folder = place / "adapter"
             adapter = together_fetch.unpack(archive, folder, self._options.archive_gb * 1e9)
             remote = self._jobs.save(remote, archive_sha256=digest)
-            metrics = self.service.again(
-                "reading the metrics", lambda: self.service.metrics(remote.id)
-            )
-            together_model.write(remote, adapter, metrics, out)
+            together_model.write(remote, adapter, self._metrics(remote.id), out)
             shutil.rmtree(folder)
         return out
 
@@ -219,10 +222,22 @@ class TogetherBackend:
             remedy="run the pipeline again: the job is found by its name",
         )
 
+    def _metrics(self, job_id: str) -> list[Answer]:
+        """Figures by step; an adapter that was paid for is good without them."""
+        try:
+            return self.service.again(
+                "reading the metrics", lambda: self.service.metrics(job_id), refusals=True
+            )
+        except Refused as error:
+            logger.warning("The service gives no metrics of %s: %s", job_id, error)
+            return []
+
     def _reason(self, job_id: str) -> str:
         """Why a job gave no model; that stands only in its events."""
         try:
-            events = self.service.again("reading the events", lambda: self.service.events(job_id))
+            events = self.service.again(
+                "reading the events", lambda: self.service.events(job_id), refusals=True
+            )
         except Refused:
             return ""
         told = [event for event in events if str(event.get("type", "")).lower() in _REASONS]

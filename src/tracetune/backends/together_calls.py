@@ -127,9 +127,13 @@ class Service:
         return self._with_id(self._read(lambda: calls.retrieve(file_id)), "file")
 
     def delete_file(self, file_id: str) -> None:
-        """Removes a file."""
+        """Removes a file; one that is not there is removed already."""
         calls = self._client.files.with_raw_response
-        self._read(lambda: calls.delete(file_id))
+        try:
+            self._read(lambda: calls.delete(file_id))
+        except Missing as error:
+            if not error.real:
+                raise
 
     def upload(self, path: Path) -> tuple[str, bool]:
         """Uploads a file, or finds the one of the same content; costs nothing.
@@ -214,13 +218,18 @@ class Service:
         ):
             yield answer.http_response
 
-    def again(self, what: str, call: Callable[[], T]) -> T:
+    def again(self, what: str, call: Callable[[], T], *, refusals: bool = False) -> T:
         """Makes a call that costs nothing until it brings an answer.
 
+        Args:
+            what: What is done, for messages.
+            call: The call.
+            refusals: The caller looks at :class:`Refused` itself.
+
         Raises:
-            ServerError: Every attempt failed.
+            ServerError: Every attempt failed, or the service refused for good.
             ConfigurationError: The key was refused.
-            Refused: The service refused for good.
+            Refused: The service refused for good, and ``refusals`` is set.
         """
         retry = Retry(
             self._options.attempts, time.monotonic() + _LONGEST_RETRY_SECONDS, threading.Event()
@@ -229,6 +238,15 @@ class Service:
         while True:
             try:
                 return call()
+            except Refused as error:
+                if refusals:
+                    raise
+                raise ServerError(
+                    f"the service refuses {what}: {error}",
+                    where=self.address,
+                    remedy="correct what it names, or run again later; a job that was created is "
+                    "found again, nothing is paid twice",
+                ) from None
             except (NotTaken, Ambiguous) as error:
                 if not retry.wait(attempt, getattr(error, "wait", None)):
                     raise ServerError(
@@ -293,7 +311,7 @@ class Service:
 
     def _of_status(self, error: Any) -> Exception:
         status = int(error.status_code)
-        words = _words(error.body)
+        words = _words(_body(error))
         reason = self.scrub(f"status {status}, {words or 'no reason given'}")
         if status in (401, 403):
             return ConfigurationError(
@@ -319,6 +337,16 @@ def _of_transport(error: BaseException) -> Exception:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
         return NotTaken(f"no connection ({name})")
     return Ambiguous(f"the connection was lost or too slow ({name})")
+
+
+def _body(error: Any) -> object:
+    """The answer with an error; of uploads the SDK does not read it."""
+    if not isinstance(error.body, str):
+        return error.body
+    try:
+        return json.loads(error.body)
+    except ValueError:
+        return None
 
 
 def _words(body: object) -> str:

@@ -81,12 +81,14 @@ class Launch:
         prepared = self._prepared
         try:
             self._limits = self._service.again(
-                "asking for the limits of the model", lambda: self._service.limits(prepared.model)
+                "asking for the limits of the model",
+                lambda: self._service.limits(prepared.model),
+                refusals=True,
             )
         except Refused as error:
             if isinstance(error, Missing) and not error.real:
                 raise self._refused("the limits of the model", error) from None
-            raise unknown_model(prepared.model) from None
+            raise unknown_model(prepared.model, str(error)) from None
         limits = read_limits(self._limits, prepared.model)
         arguments = flat_arguments(prepared.job, limits, self._options, prepared.rows)
         arguments |= prepared.start()
@@ -129,18 +131,17 @@ class Launch:
         return job
 
     def _send(self, path: Path) -> tuple[str, bool]:
-        try:
-            return self._service.again("the upload", lambda: self._service.upload(path))
-        except Refused as error:
-            raise self._refused(f"the upload of {path.name}", error) from None
+        return self._service.again(f"the upload of {path.name}", lambda: self._service.upload(path))
 
     def _file(self, file_id: str) -> Answer:
-        return self._service.again("looking at a file", lambda: self._service.file(file_id))
+        return self._service.again("a look at a file", lambda: self._service.file(file_id))
 
     def _still_there(self, file_id: str) -> bool:
         try:
-            self._file(file_id)
-        except Missing:
+            self._service.again(
+                "a look at a file", lambda: self._service.file(file_id), refusals=True
+            )
+        except Refused:  # sent once more, it is known by its content
             return False
         return True
 
@@ -189,7 +190,9 @@ class Launch:
         until = time.monotonic() + self._options.file_minutes * 60
         asked = _price_arguments(job)
         while True:
-            found = self._ask_price(asked)
+            found = self._service.again(
+                "the estimate of the price", lambda: self._service.estimate(asked)
+            )
             if found.get("estimation_available"):
                 break
             reason = str(found.get("unavailable_reason"))
@@ -215,14 +218,6 @@ class Launch:
             found.get("estimated_train_token_count"),
         )
         return self._jobs.save(job, estimate_usd=float(price))
-
-    def _ask_price(self, asked: Answer) -> Answer:
-        try:
-            return self._service.again(
-                "asking for the price", lambda: self._service.estimate(asked)
-            )
-        except Refused as error:
-            raise self._refused("the estimate of the price", error) from None
 
     def _check_budget(self, job: RemoteJob, price: float, found: Answer) -> None:
         before = self._jobs.spent(without=job.key) + sum(item.usd for item in job.attempts)

@@ -45,7 +45,6 @@ class _Table(BaseModel):
 
 
 class _LoraLimits(BaseModel):
-    default_rank: int
     max_batch_size: int
     max_batch_size_dpo: int
     max_rank: int
@@ -163,10 +162,10 @@ def refuse_inference_names(name: str, *, where: str = _WHERE) -> None:
     )
 
 
-def unknown_model(name: str) -> ConfigurationError:
-    """The error for a model that the service does not train."""
+def unknown_model(name: str, reason: str) -> ConfigurationError:
+    """The error for a model that the service does not train; ``reason``: what it says."""
     return ConfigurationError(
-        f"Together AI does not train {name!r}{_closest(name)}",
+        f"Together AI does not train {name!r} ({reason}){_closest(name)}",
         where=_WHERE,
         remedy="choose a model of docs/together.md; names for inference are often others than "
         "those for training",
