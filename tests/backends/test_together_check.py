@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.together_rules import check_file, limits
+from tests.training.helpers import examples
+from tracetune.backends.together_calls import ADDRESS
 from tracetune.backends.together_check import check_lines, demand
 from tracetune.backends.together_models import choose, read_limits, table
 from tracetune.backends.together_options import TogetherOptions
+from tracetune.backends.together_prepare import prepare
 from tracetune.backends.together_request import flat_arguments
 from tracetune.backends.together_rows import compile_rows
 from tracetune.errors import ConfigurationError, DataError
@@ -254,6 +257,55 @@ def test_the_hosted_model_is_found_by_either_name(name):
 def test_the_table_names_each_model_once():
     names = [row.id for row in table().models]
     assert len(names) == len(set(names))
+
+
+def prepared(folder: Path, base_url: str | None = None, **changes: Any) -> str:
+    """Hash of what a job sends."""
+    write_dataset(folder, examples(3), examples(2, 100))
+    made = job(**changes).model_copy(update={"dataset": dataset_ref(folder)})
+    return prepare(made, TogetherOptions(model=MODEL, base_url=base_url), "dpo.sft").key
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
+        {"per_device_train_batch_size": 16, "gradient_accumulation_steps": None},
+        {"num_train_epochs": 3.0, "weight_decay": 0, "max_grad_norm": 1},
+        {"weight_decay": None, "max_grad_norm": None, "beta": None, "packing": None},
+        {"neftune_noise_alpha": None, "group_by_length": False, "packing": True},
+        {"completion_only_loss": True, "max_steps": -1, "bf16": True, "dataloader_num_workers": 2},
+    ],
+)
+def test_the_same_request_has_the_same_hash(tmp_path, trainer):
+    assert prepared(tmp_path, trainer=trainer) == prepared(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trainer": {"gradient_accumulation_steps": 8}},
+        {"trainer": {"num_train_epochs": 4}},
+        {"trainer": {"packing": False}},
+        {"trainer": {"max_grad_norm": 0.5}},
+        {"lora": {"r": 4}},
+        {"base_url": "https://elsewhere.example"},
+    ],
+)
+def test_another_request_has_another_hash(tmp_path, changes):
+    assert prepared(tmp_path, **changes) != prepared(tmp_path)
+
+
+def test_the_address_that_is_meant_by_none_is_the_same(tmp_path):
+    assert prepared(tmp_path) == prepared(tmp_path, base_url=f"{ADDRESS}/")
+
+
+def test_a_setting_that_is_never_left_out(tmp_path):
+    for name in ("learning_rate", "num_train_epochs", "max_length"):
+        with pytest.raises(ConfigurationError, match=f"{name} is not given"):
+            flat(job(trainer={name: None}))
+    with pytest.raises(ConfigurationError, match="the prompt is never trained"):
+        prepared(tmp_path, trainer={"completion_only_loss": False})
 
 
 # Rows ------------------------------------------------------------------------------------------

@@ -98,6 +98,17 @@ def test_the_same_job_is_never_created_twice(server, sft, tmp_path):
     assert server.calls.count("create") == 1
 
 
+ANOTHER_WAY_TO_SAY_IT = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 2.0,
+    "neftune_noise_alpha": None,
+    "max_grad_norm": None,
+    "group_by_length": False,
+    "completion_only_loss": True,
+}
+
+
 def test_what_changes_only_this_machine_makes_no_second_job(server, base, tmp_path):
     one = sft_job(base, tmp_path / "rows", per_device_train_batch_size=8)
     two = one.model_copy(
@@ -106,8 +117,9 @@ def test_what_changes_only_this_machine_makes_no_second_job(server, base, tmp_pa
             "trainer": {**one.trainer, "per_device_eval_batch_size": 2},
         }
     )
-    assert job_hash(one) != job_hash(two)
-    for job in (one, two):
+    three = one.model_copy(update={"trainer": {**one.trainer, **ANOTHER_WAY_TO_SAY_IT}})
+    assert len({job_hash(job) for job in (one, two, three)}) == 3
+    for job in (one, two, three):
         folder = train(backend(server, tmp_path), job, tmp_path / "out")
         assert read_json(folder / "status.json")["job_hash"] == job_hash(job)
     assert server.calls.count("create") == 1

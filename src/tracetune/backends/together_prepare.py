@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tracetune.backends import together_models
+from tracetune.backends.together_calls import ADDRESS
 from tracetune.backends.together_check import CheckReport, check_lines, demand, token_counter
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.backends.together_request import MACHINE, MACHINE_PREFIXES, check_method
+from tracetune.backends.together_request import check_method, essence
 from tracetune.backends.together_rows import Compiled, compile_rows
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json, sha256_json, sha256_text
@@ -136,27 +137,17 @@ def _key(
 ) -> str:
     """Hash of what is asked for.
 
-    Neither versions of local libraries nor limits that the service may change tomorrow are part of
-    it: they must not make a second job of one that is paid.
+    The same request has the same hash: nothing of how it is written down, no versions of local
+    libraries and no limits that the service may change tomorrow are part of it. They must not make
+    a second job of one that is paid.
     """
-    trainer = {
-        name: value
-        for name, value in job.trainer.items()
-        if name not in MACHINE and not name.startswith(MACHINE_PREFIXES)
-    }
     return sha256_json(
         {
             "backend": "together",
-            "address": options.base_url,
+            "address": options.base_url or ADDRESS,
             "model": model,
             "checkpoint": checkpoint,
-            "method": job.method,
-            "trainer": trainer,
-            "lora": job.lora,
-            "seed": job.seed,
-            "early_stopping_patience": job.early_stopping_patience,
-            "packing": options.packing,
-            "evaluations": options.evaluations,
+            "arguments": essence(job, options, {file.name: len(file.lines) for file in files}),
             "files": {compiled.name: sha256_text(compiled.text()) for compiled in files},
         }
     )

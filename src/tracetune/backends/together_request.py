@@ -6,6 +6,7 @@ setting is left out in silence.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from tracetune.training.job import (
 )
 
 METHODS = ("sft", "dpo")
+_NO_LIMIT = sys.maxsize
 MACHINE = (
     "bf16",
     "bf16_full_eval",
@@ -104,6 +106,9 @@ def flat_arguments(
         raise _refuse(
             "a number of steps cannot be set, only epochs", "leave max_steps out", job.method
         )
+    # A null says no more than leaving it out.
+    given = {name: value for name, value in job.trainer.items() if value is not None}
+    job = job.model_copy(update={"trainer": given})
     _refuse_unknown(job)
     return {
         **_training(job, limits),
@@ -111,17 +116,54 @@ def flat_arguments(
         **_lora(job, limits),
         **_evaluation(job, limits, options, rows),
         **_method(job),
-        "packing": job.trainer.get("packing", options.packing),
+        "packing": bool(job.trainer.get("packing", options.packing)),
         "n_checkpoints": 1,
         "random_seed": job.seed,
     }
+
+
+def essence(job: TrainingJob, options: TogetherOptions, rows: Mapping[str, int]) -> dict[str, Any]:
+    """What a job asks for, however it is written down and whatever the limits are today.
+
+    Two jobs that send the same request have the same essence: a batch is one number, what is not
+    given has its default, and 2 is 2.0.
+
+    Args:
+        job: The job.
+        options: Packing and evaluations.
+        rows: Rows of each compiled file.
+
+    Raises:
+        ConfigurationError: Something of the job cannot be done at Together AI, at no model.
+    """
+    modules = job.lora["target_modules"]
+    endless = Limits.model_validate(
+        {
+            "max_seq_length_sft": _NO_LIMIT,
+            "max_seq_length_dpo": _NO_LIMIT,
+            "min_max_seq_length": 1,
+            "max_num_epochs": _NO_LIMIT,
+            "max_num_evals": _NO_LIMIT,
+            "min_learning_rate": 0.0,
+            "max_learning_rate": float("inf"),
+            "supports_full_training": True,
+            "lora_training": {
+                "max_batch_size": _NO_LIMIT,
+                "max_batch_size_dpo": _NO_LIMIT,
+                "max_rank": _NO_LIMIT,
+                "min_batch_size": 1,
+                "target_modules": [] if modules == "all-linear" else modules,
+            },
+        }
+    )
+    return flat_arguments(job, endless, options, rows)
 
 
 def _refuse_unknown(job: TrainingJob) -> None:
     for name, value in job.trainer.items():
         known = name in _TRANSLATED or name in MACHINE or name.startswith(MACHINE_PREFIXES)
         # A switch that is off asks for nothing.
-        if known or name == "max_steps" or value is None or value is False:
+        if known or name == "max_steps" or value is False:
             continue
         if name in ("completion_only_loss", "shuffle_dataset", "disable_dropout"):
             continue  # what the service does anyway
@@ -147,6 +189,9 @@ def _refuse_unknown(job: TrainingJob) -> None:
 
 def _training(job: TrainingJob, limits: Limits) -> dict[str, Any]:
     trainer, where = job.trainer, f"{job.method}.trainer"
+    for name in ("num_train_epochs", "learning_rate", "max_length"):
+        if name not in trainer:
+            raise _refuse(f"{name} is not given", "set it", where)
     epochs = trainer["num_train_epochs"]
     if epochs != int(epochs) or not 1 <= epochs <= limits.max_num_epochs:
         raise _refuse(
