@@ -6,6 +6,9 @@ is on disk before anything is paid, and it is kept by ``make clean``.
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +126,7 @@ class RemoteJobs:
         return f"RemoteJobs({str(self.folder)!r})"
 
     def lock(self) -> RunLock:
-        """One process at a time creates, cancels or fetches."""
+        """One process at a time creates or fetches; the others may look and cancel."""
         return RunLock(self.folder / "jobs.lock")
 
     def place(self, key: str) -> Path:
@@ -141,10 +144,48 @@ class RemoteJobs:
         return sorted(found, key=lambda job: (job.intended_at or "9", job.key))
 
     def save(self, remote: RemoteJob, **changes: Any) -> RemoteJob:
-        """Writes a job, with some fields changed; returns it."""
+        """Changes some fields of a job, as it is now on disk; returns it.
+
+        Only for the holder of :meth:`lock`, who alone creates records and gives them other ids.
+
+        Raises:
+            DataError: The record is about another job by now.
+        """
+        with self._writing():
+            known = self.read(remote.key) or remote
+            if known.id != remote.id:
+                raise DataError(
+                    f"the record is about job {known.id or 'none'} by now, not about "
+                    f"{remote.id or 'none'}",
+                    where=str(self.place(remote.key) / FILE),
+                    remedy="let one process at a time work on this tenant and name, then run again",
+                )
+            return self._write(known, changes)
+
+    def note(self, remote: RemoteJob, **changes: Any) -> RemoteJob:
+        """Changes some fields after a look, which needs no lock; returns the job that was seen.
+
+        If the record is about another job by now, nothing is written: a look that was slow must
+        not hide a job that is paid.
+        """
+        with self._writing():
+            known = self.read(remote.key)
+            if known is None or known.id != remote.id or known.state in ENDED:
+                return RemoteJob.model_validate({**remote.model_dump(), **changes})
+            return self._write(known, changes)
+
+    def _write(self, remote: RemoteJob, changes: dict[str, Any]) -> RemoteJob:
         changed = RemoteJob.model_validate({**remote.model_dump(), **changes})
         write_json(self.place(changed.key) / FILE, changed.model_dump(mode="json"))
         return changed
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One process at a time reads a record and writes it: for moments, so others wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "records.lock").open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def spent(self, *, without: str = "") -> float:
         """The most that all jobs cost or can cost, in US dollars.

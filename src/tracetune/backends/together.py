@@ -120,17 +120,17 @@ class TogetherBackend:
         status = str(found.get("status"))
         if status == "completed":
             usd = _usd(found, remote.estimate_usd or 0.0) or remote.estimate_usd
-            return self._jobs.save(remote, state="completed", status=status, message="", usd=usd)
+            return self._jobs.note(remote, state="completed", status=status, message="", usd=usd)
         if status in FAILED:
             reason = self._reason(remote.id)
             state = "cancelled" if status == "cancelled" else "failed"
             # Of a cancelled job the steps that were done are paid; at most what was estimated.
             usd = _usd(found, (remote.estimate_usd or 0.0) if state == "cancelled" else 0.0)
-            return self._jobs.save(remote, state=state, status=status, message=reason, usd=usd)
+            return self._jobs.note(remote, state=state, status=status, message=reason, usd=usd)
         message = _progress(status, found)
         if (status, message) != (remote.status, remote.message):
             logger.info("Job %s: %s", remote.id, message)
-            remote = self._jobs.save(remote, status=status, message=message)
+            remote = self._jobs.note(remote, status=status, message=message)
         return remote
 
     def cancel(self, handle: JobHandle) -> None:
