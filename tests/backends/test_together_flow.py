@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,33 @@ def test_a_job_past_its_deadline_can_be_seen_and_cancelled(server, sft, tmp_path
         shown = commands.show(jobs, given, handle.id)
     assert any(line.startswith("state       cancelled") for line in shown)
     assert server.jobs[handle.id].status == "cancelled"
+
+
+def test_commands_on_a_job_that_may_have_been_created(server, sft, tmp_path):
+    server.fail("create", "reset_after")
+    server.fail("list", "status", 100, status=503, skip=1)
+    with pytest.raises(ServerError):
+        train(backend(server, tmp_path, attempts=2), sft, tmp_path)
+    jobs, given = RemoteJobs(tmp_path / "jobs", KEY), options(server)
+    key = jobs.all()[0].key
+    says = "not known whether the job was created.*looks for the job before another one"
+    assert re.search(says, commands.show(jobs, given, key)[-1])
+    for command in (commands.wait, commands.cancel):
+        with pytest.raises(DataError, match=f"(?s){says}"):
+            command(jobs, given, key)
+    with pytest.raises(DataError, match=f"(?s){says}"):
+        commands.fetch(jobs, given, key, None)
+
+
+def test_commands_on_a_job_that_was_never_created(server, sft, tmp_path):
+    with pytest.raises(GateError):
+        train(backend(server, tmp_path, budget_usd=0), sft, tmp_path)
+    jobs, given = RemoteJobs(tmp_path / "jobs", KEY), options(server)
+    key = jobs.all()[0].key
+    assert "not created yet; nothing was paid" in commands.show(jobs, given, key)[-1]
+    for command in (commands.wait, commands.cancel):
+        with pytest.raises(DataError, match="not created yet"):
+            command(jobs, given, key)
 
 
 def test_an_address_with_a_path_is_refused():

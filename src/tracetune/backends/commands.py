@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs
+from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, not_created
 from tracetune.backends.together import TogetherBackend
 from tracetune.backends.together_models import Limits, read_limits, table, unknown_model
 from tracetune.backends.together_options import TogetherOptions
@@ -50,7 +50,8 @@ def show(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
     remote = jobs.find(name)
     lines = _description(remote)
     if not remote.id:
-        return [*lines, "it was not created yet: run the pipeline again"]
+        unknown = not_created(remote)
+        return [*lines, f"{unknown.what}; {unknown.remedy}"]
     with _opened(jobs, options, remote) as backend:
         remote = backend.look(remote)
         service = backend.service
@@ -74,20 +75,22 @@ def wait(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:
     """Waits until a job has ended; the log tells what changes.
 
     Raises:
-        DataError: It gave no model.
+        DataError: It gave no model, or has no id yet.
         ServerError: The service cannot be reached, or the job is past its deadline.
     """
     remote = jobs.find(name)
+    if not remote.id:
+        raise not_created(remote)
     with _opened(jobs, options, remote) as backend:
         while True:
             remote = backend.look(remote)
-            if remote.state in ENDED or not remote.id:
+            if remote.state in ENDED:
                 break
             backend.check_deadline(remote)
             time.sleep(options.poll_seconds)
     if remote.state != "completed":
         raise DataError(
-            f"job {remote.id or remote.key[:12]} gave no model: {remote.status or remote.state}, "
+            f"job {remote.id} gave no model: {remote.status or remote.state}, "
             f"{remote.message or 'no reason given'}",
             where="kedro jobs wait",
             remedy="correct the cause, then run the pipeline again",

@@ -231,6 +231,22 @@ def mark_ended(job: RemoteJob) -> dict[str, Any]:
     }
 
 
+def not_created(job: RemoteJob) -> DataError:
+    """The error for a job that has no id: it was not created, or nobody knows whether it was."""
+    where = f"job {job.key[:12]}"
+    if job.state == "intended":
+        return DataError(
+            "it is not known whether the job was created: the run that asked for it was cut off",
+            where=where,
+            remedy="run the pipeline again: it looks for the job before another one is created",
+        )
+    return DataError(
+        "the job was not created yet; nothing was paid",
+        where=where,
+        remedy="run the pipeline again: it creates the job",
+    )
+
+
 def now() -> str:
     """The time now, for documents: to the millisecond, because waits are counted from it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

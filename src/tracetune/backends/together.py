@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from tracetune.backends import together_fetch, together_model
 from tracetune.backends.base import JobHandle, JobState
-from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, mark_ended
+from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, mark_ended, not_created
 from tracetune.backends.together_calls import Answer, Service
 from tracetune.backends.together_launch import FAILED, Launch
 from tracetune.backends.together_options import TogetherOptions
@@ -144,10 +144,13 @@ class TogetherBackend:
             DataError: It has ended, or was never created.
             ServerError: The service refuses it or cannot be reached.
         """
+        if not remote.id:
+            raise not_created(remote)
         if remote.state != "created":
             raise DataError(
-                f"job {remote.id or remote.key[:12]} is {remote.state} and cannot be cancelled",
+                f"job {remote.id} is {remote.state} and cannot be cancelled",
                 where="kedro jobs cancel",
+                remedy="`kedro jobs list` shows which jobs are under way",
             )
         try:
             self.service.again(
@@ -175,7 +178,14 @@ class TogetherBackend:
         return out
 
     def bring(self, remote: RemoteJob, out: Path) -> Path:
-        """Downloads the adapter of a job into ``out`` unless it is there."""
+        """Downloads the adapter of a job into ``out`` unless it is there.
+
+        Raises:
+            DataError: The job gave no model, or the adapter cannot be used.
+            ServerError: It cannot be downloaded.
+        """
+        if not remote.id:
+            raise not_created(remote)
         if remote.state != "completed":
             raise DataError(
                 f"job {remote.id} gave no model: {remote.status or remote.state}, "
