@@ -85,25 +85,37 @@ def test_examples_are_valid_and_no_request_is_on_two_sides(garden):
     assert sum(report["rejected"].values()) == len(rejected)
 
 
-def test_pairs_come_from_training_rows_and_hold_what_the_model_really_wrote(garden):
+def test_pairs_stand_where_their_rows_stand_and_hold_what_the_model_really_wrote(garden):
     examples = {row.id: row for row in rows(garden, "04_feature", "examples.jsonl", Example)}
     pairs = rows(garden, "04_feature", "preferences.jsonl", Preference)
     assert pairs
     splits = SplitManifest.model_validate(document(garden, "05_model_input", "splits.json"))
-    answers = {a["row"]: a["text"] for a in document(garden, "07_model_output", "sft_answers.json")}
+    divided = SplitManifest.model_validate(document(garden, "05_model_input", "pair_splits.json"))
+    found = document(garden, "07_model_output", "sft_answers.json")
+    answers = {a["row"]: a["text"] for a in found if a["finish"] == "stop"}
     for pair in pairs:
         row = examples[pair.provenance.ids["row"]]
-        assert splits.place(row.id).split == "train"
+        assert splits.place(row.id).split in ("train", "validation")
+        assert divided.place(pair.id).split == splits.place(row.id).split
         assert pair.chosen == row.completion
+        assert row.id in answers
         if pair.tags["rejected"] in ("not_json", "invalid", "different"):
             assert pair.rejected[0].content == answers[row.id]
     report = document(garden, "08_reporting", "pairs.json")
-    assert report["pairs"] == len(pairs)
+    sides = {"train": report["pairs"], "validation": report["validation"]["pairs"]}
+    assert {side: divided.count("pair", side) for side in sides} == sides
+    assert sum(sides.values()) == len(pairs)
+    assert report["asked"] + report["validation"]["asked"] == len(found)
+    # DPO was trained on the one side and watched by the other.
+    preflight = document(garden, "08_reporting", "dpo/preflight.json")
+    used = {"train": preflight["rows_used"], "validation": preflight["validation_rows"]}
+    assert 0 < used["validation"] < used["train"]
+    assert latest(garden, "06_models", "dpo/adapter").joinpath("adapter_model.safetensors").exists()
 
 
 def test_everybody_is_judged_on_the_same_requests_and_parts_are_told_apart(garden):
     scores = document(garden, "08_reporting", "scores.json")
-    models = {"base", "sft", "majority", "nearest", "keyword"}
+    models = {"base", "sft", "dpo", "majority", "nearest", "keyword"}
     assert models <= set(scores["models"])
     test = rows(garden, "05_model_input", "test.jsonl", Example)
     assert {found["all"]["n"] for found in scores["models"].values()} == {len(test)}
@@ -111,7 +123,12 @@ def test_everybody_is_judged_on_the_same_requests_and_parts_are_told_apart(garde
     assert metrics["status"] == "judged"
     assert any("same writer" in sentence for sentence in metrics["not_shown"])
     page = latest(garden, "08_reporting", "report.html").read_text()
-    for words in ("Parts of the answers", "By subcommand", "keyword matcher", "with context"):
+    assert all(0 <= found["cut"] <= 1 for found in scores["models"].values())
+    assert scores["models"]["keyword"]["cut"] == 0
+    for words in (
+        *("Parts of the answers", "By subcommand", "keyword matcher", "with context"),
+        *("Cut at the end of their room", "Command (target &gt; 98 %)", "Previous adapter: none"),
+    ):
         assert words in page
 
 

@@ -166,6 +166,7 @@ def previous_release(
     weights_sha256: str,
     test_start: datetime | None,
     task: dict[str, Any] | None = None,
+    fitted_groups: str | None = None,
 ) -> dict[str, Any]:
     """The newest adapter that was released before, by any pipeline, for the same base and task.
 
@@ -175,13 +176,17 @@ def previous_release(
         test_start: Start of the test window of this run.
         task: What an answer is and how it is compared (fields of the output specification); an
             adapter that was released for another task is passed over. None asks for none.
+        fitted_groups: Hash of the groups that this run is fitted to
+            (:func:`tracetune.splits_derived.fitted_groups`). An adapter with another one, or with
+            none, may have seen rows that are held out now, and is passed over. None: rows have a
+            time, and ``saw_test_window`` tells.
 
     Returns:
         ``path`` (None if there is none), ``pipeline``, ``version``, ``reason`` (why none), and
         ``saw_test_window``: whether it was trained on rows from after ``test_start``, so that its
         figures flatter it (None if it does not say).
     """
-    other_base = other_task = 0
+    other_base = other_task = other_rows = 0
     found = sorted(
         released.glob("*/release/adapter/*/adapter/serving.json"),
         key=lambda path: path.parents[1].name,
@@ -196,6 +201,9 @@ def previous_release(
         if task is not None and any(output.get(name) != value for name, value in task.items()):
             other_task += 1
             continue
+        if fitted_groups is not None and settings.get("fitted_groups") != fitted_groups:
+            other_rows += 1
+            continue
         until = settings.get("trained_until")
         saw = None
         if until is not None and test_start is not None:
@@ -207,7 +215,11 @@ def previous_release(
             "reason": "",
             "saw_test_window": saw,
         }
-    passed = {"for another base model": other_base, "for another task": other_task}
+    passed = {
+        "for another base model": other_base,
+        "for another task": other_task,
+        "from other training rows, perhaps from rows that are held out now": other_rows,
+    }
     reasons = [f"{count} were made {what}" for what, count in passed.items() if count]
     reason = ", ".join(reasons) or "none was released"
     return {

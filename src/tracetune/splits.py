@@ -160,7 +160,7 @@ def assign_by_time(
     places |= {row.id: _place(row, "dropped", "near_test") for row in earlier if row.id in near}
     training = [row for row in earlier if row.id not in near]
     places |= _draw(training, {"validation": _validation_share(training, options)}, options, seed)
-    return _manifest("time", places, options, seed, test_start)
+    return make_manifest("time", places, options, seed, test_start)
 
 
 def add_training_rows(
@@ -194,7 +194,9 @@ def add_training_rows(
     for row in added:
         found = reasons.get(row.id)
         places[row.id] = _place(row, "dropped" if found else "train", found)
-    return _manifest(manifest.method, places, manifest.options, manifest.seed, manifest.test_start)
+    return make_manifest(
+        manifest.method, places, manifest.options, manifest.seed, manifest.test_start
+    )
 
 
 def assign_by_hash(
@@ -218,7 +220,7 @@ def assign_by_hash(
     left = round(len(rows) * (1 - test_share))
     share = options.validation_share if left > VALIDATION_ABOVE else 0.0
     shares = {"test": test_share, "validation": share * (1 - test_share)}
-    return _manifest("hash", _draw(rows, shares, options, seed), options, seed, None)
+    return make_manifest("hash", _draw(rows, shares, options, seed), options, seed, None)
 
 
 def assign_by_block(
@@ -237,7 +239,7 @@ def assign_by_block(
     _check_ids(rows)
     placed = divide(rows, options, seed)
     places = {row.id: _place(row, *placed[row.id]) for row in rows}
-    return _manifest("block", places, options, seed, None)
+    return make_manifest("block", places, options, seed, None)
 
 
 def verify(manifest: SplitManifest, rows: Sequence[WindowRow]) -> None:
@@ -369,13 +371,14 @@ def _draw(
     return {row_id: _place(row, split_of.get(row_id, "train")) for row_id, row in by_id.items()}
 
 
-def _manifest(
+def make_manifest(
     method: Method,
     places: Mapping[str, Place],
     options: SplitOptions | BlockOptions,
     seed: int,
     test_start: datetime | None,
 ) -> SplitManifest:
+    """The document of these places, with its counts."""
     counts: dict[str, dict[str, int]] = {}
     dropped: dict[str, dict[str, int]] = {}
     for row_id in sorted(places):

@@ -57,11 +57,20 @@ def notes(
     made = ", ".join(f"{count} {reason}" for reason, count in pairs["by_reason"].items())
     lines.append(
         f"The SFT model answered {pairs['right']} of {pairs['asked']} training requests rightly; "
-        f"{pairs['pairs']} pairs came of it ({made or 'none'})."
+        f"{pairs['pairs']} pairs came of it ({made or 'none'}). {pairs['cut']} answers were cut "
+        f"and make no pair. DPO is watched by {pairs['validation']['pairs']} pairs of validation "
+        "requests."
     )
     if exported["status"] != "trained":
         lines.append(f"No file was exported: {exported['reason']}.")
     return lines
+
+
+def earlier(previous: Document) -> str:
+    """Which adapter of an earlier run is judged too, or why none."""
+    if previous["path"] is None:
+        return f"Previous adapter: none ({previous['reason']})."
+    return f"Previous adapter: {previous['pipeline']}, version {previous['version']}."
 
 
 def tables(scores: Document, from_file: Document) -> list[Document]:

@@ -178,7 +178,11 @@ def write_cli_report(
             counts=counts,
             preflight=preflights,
             made_with=cli_notes.made_with(base, plans, generation, exported),
-            notes=[*cli_notes.notes(generation, pairs, pair_decision, exported), *costs(plans)],
+            notes=[
+                *cli_notes.notes(generation, pairs, pair_decision, exported),
+                cli_notes.earlier(candidates["previous"]),
+                *costs(plans),
+            ],
             tables=cli_notes.tables(scores, from_file),
         )
     )

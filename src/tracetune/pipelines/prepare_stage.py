@@ -16,6 +16,7 @@ from tracetune.pipelines.namespaces import shared
 from tracetune.records import SYNTHETIC, Example, Preference
 from tracetune.runs import previous_release
 from tracetune.splits import SplitManifest
+from tracetune.splits_derived import fitted_groups
 from tracetune.telemetry.options import TelemetryOptions
 from tracetune.training.decision import (
     KINDS,
@@ -87,10 +88,16 @@ def resolve_previous_talk(
 
 
 def _previous(
-    released: Path, base: dict[str, Any], splits: dict[str, Any], task: dict[str, Any]
+    released: Path,
+    base: dict[str, Any],
+    splits: dict[str, Any],
+    task: dict[str, Any],
+    *,
+    fitted_alike: bool = False,
 ) -> dict[str, Any]:
-    start = SplitManifest.model_validate(splits).test_start
-    return previous_release(released, base["weights_sha256"], start, task)
+    manifest = SplitManifest.model_validate(splits)
+    groups = fitted_groups(manifest) if fitted_alike else None
+    return previous_release(released, base["weights_sha256"], manifest.test_start, task, groups)
 
 
 def decide_dpo(splits: dict[str, Any], dpo: DpoOptions, dry_run: bool) -> dict[str, Any]:
@@ -196,8 +203,12 @@ def count_rows(manifest: SplitManifest) -> Counts:
 def resolve_previous_cli(
     released: Path, base: dict[str, Any], splits: dict[str, Any]
 ) -> dict[str, Any]:
-    """The same for a model of a command-line program."""
-    return _previous(released, base, splits, {"compare": "cli"})
+    """The same for a model of a command-line program.
+
+    Its rows have no time, and another number of examples divides them anew: an earlier adapter
+    counts only if it was fitted to the same groups.
+    """
+    return _previous(released, base, splits, {"compare": "cli"}, fitted_alike=True)
 
 
 def prepare_stage(

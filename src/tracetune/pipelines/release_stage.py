@@ -27,6 +27,8 @@ def release(
     """
     from tracetune.files import atomic_folder, write_json
     from tracetune.runs import write_skipped
+    from tracetune.splits import SplitManifest
+    from tracetune.splits_derived import fitted_groups
 
     folder = work / "adapter"
     if candidates["judged"] is None:
@@ -44,6 +46,7 @@ def release(
                 "output": candidates["output"],
                 "max_new_tokens": max_new_tokens,
                 "trained_until": splits["test_start"],
+                "fitted_groups": fitted_groups(SplitManifest.model_validate(splits)),
             },
         )
     return folder
