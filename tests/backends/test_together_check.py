@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.together_rules import check_file, limits
+from tests.conversations.builders import SAMPLE, surgery
 from tests.training.helpers import examples
 from tracetune.backends.together_calls import ADDRESS
 from tracetune.backends.together_check import check_lines, demand
@@ -20,6 +21,8 @@ from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prepare import prepare
 from tracetune.backends.together_request import flat_arguments
 from tracetune.backends.together_rows import compile_rows
+from tracetune.conversations.read import read_folder
+from tracetune.conversations.rows import examples_of, preferences_of
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.records import Message, make_example, make_preference
 from tracetune.training.base import BaseModelRef
@@ -311,6 +314,47 @@ def test_a_setting_that_is_never_left_out(tmp_path):
 # Rows ------------------------------------------------------------------------------------------
 
 TEXT = st.text(min_size=1, max_size=12).filter(str.strip)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_the_committed_conversations_are_sent(tmp_path, method):
+    built, _, _ = surgery(*read_folder(SAMPLE))
+    rows = {
+        "sft": examples_of(built.sft, built.extras, tenant="demo"),
+        "dpo": preferences_of(built.pairs, built.extras, tenant="demo"),
+    }[method]
+    answers = [row.completion if method == "sft" else row.chosen for row in rows]
+    assert any(len(answer) > 1 for answer in answers)  # calls of tools before the answer
+    write_dataset(tmp_path, rows, [])
+    made = job(method).model_copy(update={"dataset": dataset_ref(tmp_path)})
+    [compiled] = compile_rows(made, redact=True)
+    assert len(compiled.lines) + sum(compiled.dropped.values()) == len(rows)
+    assert len(compiled.lines) > 0.9 * len(rows)
+    assert reasons(compiled.lines, method, longest=100_000) == []
+    assert check_file(compiled.text().encode()) == (method, "", len(compiled.lines))
+
+
+def test_turns_that_both_sides_share_stand_before_the_choice(tmp_path):
+    def turns(*said: tuple[str, str]) -> list[Message]:
+        return [Message(role=role, content=text) for role, text in said]
+
+    before = (("assistant", "search(x)"), ("tool", "nothing"))
+    row = make_preference(
+        prompt=turns(("user", "find x")),
+        chosen=turns(*before, ("assistant", "There is none.")),
+        rejected=turns(*before, ("assistant", "Shall I look?")),
+        source="test",
+        tenant="t",
+        ids={},
+        group="g",
+        created_at=None,
+    )
+    write_dataset(tmp_path, [row], [])
+    [compiled] = compile_rows(
+        job("dpo").model_copy(update={"dataset": dataset_ref(tmp_path)}), redact=False
+    )
+    asked = [user("find x"), says("search(x)"), {"role": "tool", "content": "nothing"}]
+    assert compiled.lines == [pair(asked, [says("There is none.")], [says("Shall I look?")])]
 
 
 @settings(max_examples=30)

@@ -1,14 +1,17 @@
 """Records → the lines that Together AI takes today, redacted.
 
 SFT rows become ``{"messages": [...]}``; the turns of the prompt have weight 0, so that the same
-tokens are trained as locally. Pairs become ``input``, ``preferred_output`` and
-``non_preferred_output``. No other key leaves the machine: no ids, no tags, no provenance.
+tokens are trained as locally. Pairs become ``input`` (with the turns that both sides share),
+``preferred_output`` and ``non_preferred_output``. No other key leaves the machine: no ids, no tags,
+no provenance.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from tracetune.files import canonical_json
@@ -95,12 +98,20 @@ class _Maker:
         return self._weighted({"messages": messages}, row)
 
     def pair(self, row: Preference) -> dict[str, Any]:
-        """A conversation with a better and a worse answer."""
+        """A conversation with a better and a worse answer.
+
+        The service takes one message per side. Turns that both sides share before it, such as
+        calls of tools, are no part of the choice, and so stand in the input.
+        """
+        shared = _shared(row.chosen, row.rejected)
+        before = [*row.prompt, *row.chosen[:shared]]
         return self._weighted(
             {
-                "input": {"messages": [self._message(message) for message in row.prompt]},
-                "preferred_output": [self._message(message) for message in row.chosen],
-                "non_preferred_output": [self._message(message) for message in row.rejected],
+                "input": {"messages": [self._message(message) for message in before]},
+                "preferred_output": [self._message(message) for message in row.chosen[shared:]],
+                "non_preferred_output": [
+                    self._message(message) for message in row.rejected[shared:]
+                ],
             },
             row,
         )
@@ -122,3 +133,9 @@ class _Maker:
     def _weighted(self, line: dict[str, Any], row: Example | Preference) -> dict[str, Any]:
         weight = row.provenance.weight
         return line if weight == 1.0 else {**line, "weight": weight}
+
+
+def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
+    """How many turns two answers have in common before the last turn of either."""
+    pairs = zip(chosen[:-1], rejected[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
