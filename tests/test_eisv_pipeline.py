@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.eisv import test_published as published
 from tests.eisv.databases import database
 from tests.project import EMBEDDED, Project, copy_project
 from tracetune.eisv.eisv_options import EisvOptions
@@ -183,15 +185,19 @@ def test_gate1_command_refuses_what_is_no_results_document(lumen, tmp_path):
     assert "exit code 0 if it does" in help_text
 
 
-def test_notebook_looks_at_the_finished_run(lumen, tmp_path):
-    target = tmp_path / "executed.ipynb"
+def executed(project: Project, name: str, target: Path) -> tuple[list[Any], str]:
+    """Outputs of the notebook on the run of that name, and what it printed."""
+    notebook = project.path / "notebooks" / f"05_{name}.ipynb"
+    text = (project.path / "notebooks/05_eisv.ipynb").read_text()
+    assert text.count(r"name = \"demo\"") == 1
+    notebook.write_text(text.replace(r"name = \"demo\"", rf"name = \"{name}\""))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"),
-            *("--output", str(target), "notebooks/05_eisv.ipynb"),
+            *("--output", str(target), str(notebook)),
         ],
-        cwd=lumen.path,
-        env={**lumen.environment(), "KEDRO_ENV": "test"},
+        cwd=project.path,
+        env={**project.environment(), "KEDRO_ENV": "test"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -202,7 +208,11 @@ def test_notebook_looks_at_the_finished_run(lumen, tmp_path):
     assert not [output for output in outputs if output["output_type"] == "error"]
     drawn = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
     assert len(drawn) == 4
-    printed = "".join("".join(output.get("text", [])) for output in outputs)
+    return outputs, "".join("".join(output.get("text", [])) for output in outputs)
+
+
+def test_notebook_looks_at_the_finished_run(lumen, tmp_path):
+    outputs, printed = executed(lumen, "demo", tmp_path / "executed.ipynb")
     for words in (
         "measured states on two sides: 0",
         "--- no_shape_no_duration",
@@ -295,17 +305,47 @@ def test_without_a_usable_answer_there_is_no_student_and_a_reason(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["status.json"]
 
 
-def test_a_dry_run_trains_nothing_and_still_shows_what_needs_no_model(lumen):
-    result = lumen.run("--pipeline=eisv", params="name=dry,eisv.data.source=none,dry_run=true")
+@pytest.mark.parametrize(
+    ("source", "told", "printed"),
+    [
+        ("none", "all windows are generated", "measured states 0, gaps 0"),
+        ("published", "30 windows of 4 states from 30 of the published", "measured states 120"),
+    ],
+)
+def test_a_dry_run_trains_nothing_and_still_shows_what_needs_no_model(
+    lumen, tmp_path, source, told, printed
+):
+    name = f"dry-{source}"
+    made = (published.flat, published.falling)
+    windows = [published.row(made[i % 2](10.0 * i)) for i in range(30)]
+    published.table(lumen.path / f"data/01_raw/demo/eisv/{name}.parquet", *windows)
+    params = f"name={name},eisv.data.source={source},dry_run=true"
+    result = lumen.run("--pipeline=eisv", params=params)
     assert result.returncode == 0, result.stdout
     assert "Not judged: dry run" in result.stdout
-    gate = document(lumen, "08_reporting", "gate.json", "dry")
+    gate = document(lumen, "08_reporting", "gate.json", name)
     assert gate["status"] == "unjudged"
-    metrics = document(lumen, "08_reporting", "metrics.json", "dry")
+    metrics = document(lumen, "08_reporting", "metrics.json", name)
     assert {one["model"] for one in metrics["scores"]} >= {"lookup_table", "random"}
-    assert "table of nine lines" in latest(lumen, "08_reporting", "report.html", "dry").read_text()
+    page = latest(lumen, "08_reporting", "report.html", name).read_text()
+    assert "table of nine lines" in page
+    assert told in page
     assert "would take about" in result.stdout
-    assert document(lumen, "05_model_input", "full/plan.json", "dry")["estimate"]["steps"] == 3
+    assert document(lumen, "05_model_input", "full/plan.json", name)["estimate"]["steps"] == 3
+    report = document(lumen, "08_reporting", "windows.json", name)
+    assert set(report) >= set(document(lumen, "08_reporting", "windows.json"))
+    assert printed in executed(lumen, name, tmp_path / "executed.ipynb")[1]
+
+
+def test_the_text_format_is_made_as_the_page_says(lumen, tmp_path, monkeypatch):
+    page = (lumen.path / "docs/eisv.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in blocks if "text_row" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("data/04_feature", f"{lumen.path}/data/test/04_feature"), {})
+    made = [json.loads(line) for line in (tmp_path / "eisv-text.jsonl").open()]
+    assert len(made) == len(rows(lumen, "04_feature", "examples.jsonl", Example))
+    assert {tuple(one) for one in made} == {("text", "shape", "pattern", "messages")}
 
 
 @pytest.mark.parametrize("windows", [4, 2])
