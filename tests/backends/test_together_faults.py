@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-from pathlib import Path
-
 import pytest
-import zstandard
 
 from tests.backends.helpers import backend, options, train
 from tests.backends.together_server import KEY
-from tests.backends.together_state import adapter_files, pack, tar
 from tests.training.helpers import sft_job
 from tracetune.backends import commands
 from tracetune.backends.remote import RemoteJobs
 from tracetune.errors import ConfigurationError, DataError, ServerError, TracetuneError
-from tracetune.files import read_json, sha256_file
+from tracetune.files import read_json
 from tracetune.training.model_folder import WEIGHTS
 
 READS = ("limits", "upload", "put", "preprocess", "file", "estimate", "list", "job", "metrics")
@@ -212,138 +206,3 @@ def test_a_key_that_is_revoked_in_between(server, sft, tmp_path):
     with pytest.raises(ConfigurationError) as error:
         chosen.poll(handle)
     assert KEY not in str(error.value)
-
-
-# Downloads -------------------------------------------------------------------------------------
-
-
-def bring(server, sft, folder: Path) -> Path:
-    return train(backend(server, folder), sft, folder)
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_truncated_download_goes_on_where_it_broke_off(server, sft, tmp_path, times):
-    server.fail("download", "truncated", times)
-    bring(server, sft, tmp_path)
-    [record] = RemoteJobs(tmp_path / "jobs", None).all()
-    archive = next((tmp_path / "jobs").rglob("adapter.archive"))
-    assert archive.read_bytes() == server.jobs[record.id].archive
-    assert record.archive_sha256 == sha256_file(archive)
-    assert not list((tmp_path / "jobs").rglob("*.part*"))
-
-
-def test_a_service_that_cannot_give_parts(server, sft, tmp_path):
-    server.fail("download", "truncated")
-    server.fail("download", "no_range")
-    bring(server, sft, tmp_path)
-
-
-def test_an_archive_that_changed_in_between(server, sft, tmp_path):
-    server.fail("download", "truncated", 1)
-    made: list[bytes] = []
-
-    def other(state, job):
-        made.append(pack(state, job))
-        return made[-1] + b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00" * len(made)
-
-    server.pack = other
-    chosen = backend(server, tmp_path, attempts=1)
-    handle = chosen.launch(sft, tmp_path / "model", tmp_path)
-    while chosen.poll(handle).state == "running":
-        pass
-    with pytest.raises(ServerError, match="goes on where it broke off"):
-        chosen.fetch(handle)
-    server.jobs[handle.id].archive = b""  # the service packs it anew
-    bring(server, sft, tmp_path)
-    archive = next((tmp_path / "jobs").rglob("adapter.archive"))
-    assert archive.read_bytes() == server.jobs[handle.id].archive
-
-
-def test_a_garbled_download_is_noticed_and_fetched_anew(server, sft, tmp_path):
-    server.fail("download", "garbled")
-    with pytest.raises(DataError, match="broken"):
-        bring(server, sft, tmp_path)
-    bring(server, sft, tmp_path)
-    assert len(server.jobs) == 1
-
-
-def compressed(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
-
-
-def device() -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        entry = tarfile.TarInfo("pipe")
-        entry.type = tarfile.FIFOTYPE
-        archive.addfile(entry)
-    return out.getvalue()
-
-
-UNSAFE = {
-    "above": lambda: tar({"../../escaped": b"x"}),
-    "absolute": lambda: tar({"/tmp/escaped-from-tracetune": b"x"}),
-    "link": lambda: tar({"model/a": b"x"}, links={"model": "/tmp"}),
-    "pipe": device,
-}
-
-
-@pytest.mark.parametrize("how", UNSAFE)
-def test_an_unsafe_archive_is_not_unpacked(server, sft, tmp_path, how):
-    server.pack = lambda state, job: compressed(UNSAFE[how]())
-    with pytest.raises(DataError, match="not unpacked"):
-        bring(server, sft, tmp_path / "inside")
-    assert not Path("/tmp/escaped-from-tracetune").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
-    assert not (tmp_path / "inside/model").exists()
-
-
-def test_a_bomb_is_not_unpacked(server, sft, tmp_path):
-    server.pack = lambda state, job: compressed(tar({"model/big": bytes(3_000_000)}))
-    chosen = backend(server, tmp_path, archive_gb=0.001)
-    with pytest.raises(DataError, match=r"larger than together.archive_gb"):
-        train(chosen, sft, tmp_path)
-
-
-def changed(**files: bytes | None):
-    def make(state, job):
-        names = {"weights": WEIGHTS, "config": "adapter_config.json", "pickle": "adapter_model.bin"}
-        found = adapter_files(state, job)
-        for name, data in files.items():
-            found.pop(names[name], None)
-            if data is not None:
-                found[names[name]] = data
-        return compressed(tar(found))
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("pack_as", "says"),
-    [
-        (changed(weights=None, pickle=b"x"), "pickled weights are not loaded"),
-        (changed(config=None), "no adapter_config.json"),
-        (changed(config=b"{"), "cannot be read"),
-        (changed(config=b'{"peft_type": "IA3", "r": 8}'), "not LORA"),
-        (changed(config=b'{"peft_type": "LORA", "r": 4}'), "its rank is 4, asked for was 8"),
-        (changed(weights=b"nonsense"), "weights cannot be read"),
-    ],
-)
-def test_an_adapter_that_cannot_be_used(server, sft, tmp_path, pack_as, says):
-    server.pack = pack_as
-    with pytest.raises(DataError, match=says):
-        bring(server, sft, tmp_path)
-    assert not (tmp_path / "model").exists()
-
-
-def test_an_adapter_of_another_base(server, sft, tmp_path):
-    server.layers = {name: (out + 8, width) for name, (out, width) in server.layers.items()}
-    with pytest.raises(DataError, match="must be a copy of the hosted model"):
-        bring(server, sft, tmp_path)
-
-
-def test_an_archive_packed_by_gzip(server, sft, tmp_path):
-    import gzip
-
-    server.pack = lambda state, job: gzip.compress(tar(adapter_files(state, job)))
-    assert (bring(server, sft, tmp_path) / WEIGHTS).is_file()

@@ -198,11 +198,13 @@ class TogetherBackend:
             return out
         place = self._jobs.place(remote.key)
         with self._locked():
+            kept = (place / together_fetch.ARCHIVE).is_file()
             archive = together_fetch.download(
                 self.service, remote.id, place, self._options.attempts
             )
             digest = sha256_file(archive)
-            if remote.archive_sha256 not in ("", digest):
+            # The service may pack an adapter anew, and then it has another hash.
+            if kept and remote.archive_sha256 not in ("", digest):
                 archive.unlink()
                 raise DataError(
                     "the downloaded archive has changed on this machine",

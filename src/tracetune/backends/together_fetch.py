@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -44,6 +45,7 @@ def download(service: Service, job_id: str, folder: Path, attempts: int) -> Path
         attempts: Tries without any progress before giving up.
 
     Raises:
+        DataError: There is no room for it.
         ServerError: It could not be downloaded as a whole.
     """
     target = folder / ARCHIVE
@@ -66,6 +68,8 @@ def download(service: Service, job_id: str, folder: Path, attempts: int) -> Path
                 where=service.address,
                 remedy="see `kedro jobs show` for what can be downloaded",
             ) from None
+        except OSError as error:
+            raise _no_room(error, folder, "downloaded") from None
         after = part.stat().st_size if part.is_file() else 0
         failures = 0 if after > before else failures + 1
         logger.warning("The download broke off after %d bytes: %s", after, reason)
@@ -97,8 +101,10 @@ def _take(service: Service, job_id: str, part: Path) -> None:
         kind = answer.headers.get("content-type", "")
         if "html" in kind or "json" in kind:
             raise Ambiguous("an answer that is not an archive")
+        if not start:  # else a kill could leave the old bytes beside the new ETag
+            part.unlink(missing_ok=True)
         write_json(_note(part), {"etag": answer.headers.get("etag"), "total": total})
-        with part.open("ab" if start else "wb") as out:
+        with part.open("ab") as out:
             # As they come: blocks of one size would lose what came before a break.
             for block in answer.iter_bytes():
                 out.write(block)
@@ -136,28 +142,16 @@ def unpack(archive: Path, folder: Path, most_bytes: float) -> Path:
         The folder inside that holds ``adapter_config.json``.
 
     Raises:
-        DataError: The archive is broken, too large, or names a place outside; it is removed, so
-            that it is downloaded anew.
+        DataError: The archive is broken, and was removed, so that it is downloaded anew; or it is
+            too large, unsafe, or finds no room, and is kept. What was unpacked of it is removed.
     """
-    import zlib
-
-    import zstandard
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with archive.open("rb") as raw, _decompressed(raw) as stream:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                _extract(tar, folder, most_bytes)
-            while stream.read(_BLOCK):  # to the end, so that its checksum is compared
-                pass
-    except (tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError, OSError) as error:
-        archive.unlink(missing_ok=True)
-        raise DataError(
-            f"the downloaded archive is broken ({type(error).__name__})",
-            where=str(archive),
-            remedy="run again: it was removed and is downloaded anew",
-        ) from None
+        _unpack(archive, folder, most_bytes)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     found = sorted(folder.rglob("adapter_config.json"), key=lambda path: len(path.parts))
     if not found:
         raise DataError(
@@ -166,6 +160,43 @@ def unpack(archive: Path, folder: Path, most_bytes: float) -> Path:
             remedy="see `kedro jobs show` for the checkpoints of the job",
         )
     return found[0].parent
+
+
+def _unpack(archive: Path, folder: Path, most_bytes: float) -> None:
+    """Unpacks all of an archive; removes it if it is broken."""
+    import gzip
+    import zlib
+
+    import zstandard
+
+    # What the archive itself is to blame for; other errors of the system are not its fault.
+    own = (gzip.BadGzipFile, FileExistsError, IsADirectoryError, NotADirectoryError)
+    try:
+        with archive.open("rb") as raw, _decompressed(raw) as stream:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                _extract(tar, folder, most_bytes)
+            while stream.read(_BLOCK):  # to the end, so that its checksum is compared
+                pass
+    except (tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError, *own) as error:
+        archive.unlink(missing_ok=True)
+        raise DataError(
+            f"the downloaded archive is broken ({type(error).__name__})",
+            where=str(archive),
+            remedy="run again: it was removed and is downloaded anew",
+        ) from None
+    except OSError as error:
+        raise _no_room(error, folder, "unpacked") from None
+
+
+def _no_room(error: OSError, place: Path, what: str) -> DataError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    why = "there is no room for it" if full else "the system refuses it"
+    return DataError(
+        f"the adapter cannot be {what}: {why} ({error.strerror or type(error).__name__})",
+        where=str(place),
+        remedy=("make room on the disk" if full else "correct the cause")
+        + ", then run again: what was downloaded is kept",
+    )
 
 
 def _decompressed(raw: IO[bytes]) -> Any:
@@ -187,19 +218,25 @@ def _extract(tar: tarfile.TarFile, folder: Path, most_bytes: float) -> None:
     left = most_bytes
     for number, member in enumerate(_members(tar)):
         if number >= _MOST_MEMBERS:
-            raise _unsafe(tar, "it holds too many files")
+            raise _unsafe(f"it holds more than {_MOST_MEMBERS} files")
         place = PurePosixPath(member.name)
         if place.is_absolute() or ".." in place.parts or "\\" in member.name:
-            raise _unsafe(tar, "it names a place outside of its folder")
+            raise _unsafe("it names a place outside of its folder")
         target = folder.joinpath(*place.parts)
         if member.isdir():
             target.mkdir(parents=True, exist_ok=True)
             continue
         if not member.isfile():
-            raise _unsafe(tar, "it holds something that is not a plain file")
+            raise _unsafe("it holds something that is not a plain file")
         left -= member.size
         if left < 0:
-            raise _unsafe(tar, "it is larger than together.archive_gb")
+            raise DataError(
+                f"the archive is not unpacked: it is larger than together.archive_gb="
+                f"{most_bytes / 1e9:g}",
+                where="together.archive_gb",
+                remedy="if an adapter of that size is right, raise it and run again: the archive "
+                "is kept",
+            )
         source = tar.extractfile(member)
         assert source is not None
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,9 +252,10 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _unsafe(tar: tarfile.TarFile, why: str) -> DataError:
+def _unsafe(why: str) -> DataError:
     return DataError(
         f"the archive is not unpacked: {why}",
         where="adapter of the job",
-        remedy="report it; nothing was written outside of the work folder",
+        remedy="report it: no adapter looks like that. Nothing was written outside of the work "
+        "folder, and the archive is kept",
     )
