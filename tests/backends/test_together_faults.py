@@ -147,6 +147,18 @@ def test_a_file_rejected_in_processing(server, sft, base, tmp_path):
     assert len(server.jobs) == 1
 
 
+def test_a_file_whose_check_failed_is_sent_anew(server, sft, tmp_path):
+    server.failing_files = 2
+    for _ in range(2):
+        with pytest.raises(ServerError, match="the worker was lost") as error:
+            train(backend(server, tmp_path), sft, tmp_path)
+        assert "removed there and is sent anew" in str(error.value)
+        assert RemoteJobs(tmp_path / "jobs", None).all()[0].files == {}
+    train(backend(server, tmp_path), sft, tmp_path)
+    assert server.calls.count("put") == 3
+    assert len(server.jobs) == 1
+
+
 def test_a_file_that_is_never_checked(server, sft, tmp_path):
     server.file_polls = 10_000
     with pytest.raises(ServerError, match="has not checked"):

@@ -89,6 +89,7 @@ class Server:
         price: Dollars that every job is estimated at; None: no estimate.
         unavailable: Reason why there is no estimate.
         refuse_files: Answer INVALID_FORMAT to every file, with this reason.
+        failing_files: How many files more end as FAILED, through no fault of their rows.
         shows_suffix: Whether lists show the suffix.
         layers: Layers of the hosted model: name → (out, in).
         way: Statuses of a job on its way.
@@ -106,6 +107,7 @@ class Server:
     unavailable: str = ""
     allowed: bool = True
     refuse_files: str = ""
+    failing_files: int = 0
     shows_suffix: bool = True
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     way: list[str] = field(default_factory=lambda: list(WAY))
@@ -185,10 +187,13 @@ class Server:
             found.status = "RUNNING"
             if found.polls >= self.file_polls:
                 found.status = "INVALID_FORMAT" if found.problem else "COMPLETED"
+                if self.failing_files:
+                    self.failing_files -= 1
+                    found.status, found.problem = "FAILED", "the worker was lost"
         report = {"valid": not found.problem, "nlines": found.rows, "dataset_format": "text"}
         if found.problem:
             report = {"valid": False, "error": found.problem, "error_type": "format"}
-        done = found.status in ("COMPLETED", "INVALID_FORMAT")
+        done = found.status in ("COMPLETED", "INVALID_FORMAT", "FAILED")
         return {
             "id": found.id,
             "object": "file",

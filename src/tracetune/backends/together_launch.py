@@ -29,7 +29,6 @@ logger = logging.getLogger("tracetune")
 
 FAILED = ("error", "user_error", "cancelled")
 """Statuses of jobs that gave no model."""
-_BAD_FILE = ("FAILED", "INVALID_FORMAT")
 _FILE_KINDS = {TRAIN_FILE: "training_file", VALIDATION_FILE: "validation_file"}
 _NOT_YET = ("train_file_not_validated", "eval_file_not_validated")
 _LONGEST_SUFFIX = 40
@@ -151,12 +150,16 @@ class Launch:
         while True:
             found = self._file(file_id)
             status = found.get("processing_status")
-            if status in _BAD_FILE:
+            if status == "INVALID_FORMAT":
                 raise self._bad_file(name, found)
+            if status == "FAILED":
+                raise self._send_anew(
+                    job, name, f"the service could not check {name}: {self._told(found)}"
+                )
             if status == "COMPLETED":
                 break
             if time.monotonic() + self._options.poll_seconds > until:
-                self._jobs.save(job, files={k: v for k, v in job.files.items() if k != name})
+                self._forget(job, name)
                 raise ServerError(
                     f"the service has not checked {name} within together.file_minutes="
                     f"{self._options.file_minutes:g} (status {status})",
@@ -166,19 +169,34 @@ class Launch:
             time.sleep(self._options.poll_seconds)
         size, report = path.stat().st_size, found.get("validation_report") or {}
         if found.get("bytes") != size or report.get("nlines", job.rows[name]) != job.rows[name]:
-            self._service.again("removing a file", lambda: self._service.delete_file(file_id))
-            raise ServerError(
+            raise self._send_anew(
+                job,
+                name,
                 f"the service has another {name} than was sent ({found.get('bytes')} bytes, "
                 f"{report.get('nlines')} rows instead of {size}, {job.rows[name]})",
-                where=f"file {file_id}",
-                remedy="run again: it was removed there and is sent anew",
             )
 
-    def _bad_file(self, name: str, found: Answer) -> DataError:
+    def _send_anew(self, job: RemoteJob, name: str, what: str) -> ServerError:
+        """Removes a file there: sent once more, the service would only find the same one again."""
+        file_id = job.files[name]
+        self._service.again("removing a file", lambda: self._service.delete_file(file_id))
+        self._forget(job, name)
+        return ServerError(
+            what,
+            where=f"file {file_id}",
+            remedy="run again: it was removed there and is sent anew",
+        )
+
+    def _forget(self, job: RemoteJob, name: str) -> None:
+        self._jobs.save(job, files={kept: i for kept, i in job.files.items() if kept != name})
+
+    def _told(self, found: Answer) -> str:
         report = found.get("validation_report") or {}
-        reason = self._service.scrub(str(report.get("error") or "no reason given"))
+        return self._service.scrub(str(report.get("error") or "no reason given"))
+
+    def _bad_file(self, name: str, found: Answer) -> DataError:
         return DataError(
-            f"the service refuses {name} ({found.get('processing_status')}): {reason}",
+            f"the service refuses {name} ({found.get('processing_status')}): {self._told(found)}",
             where=f"file {found['id']}",
             remedy="correct the rows, then run again; nothing was paid",
         )
