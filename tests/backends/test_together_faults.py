@@ -16,10 +16,12 @@ from tracetune.training.model_folder import WEIGHTS
 READS = ("limits", "upload", "put", "preprocess", "file", "estimate", "list", "job", "metrics")
 FAULTS = [
     ("status", {"status": 429, "headers": {"retry-after": "0.01"}}),
+    ("status", {"status": 408}),
     ("status", {"status": 503}),
     ("gateway", {"status": 502}),
     ("reset_before", {}),
     ("reset_after", {}),
+    ("status_after", {"status": 408}),
     ("status_after", {"status": 500}),
     ("half_body", {}),
     ("html", {}),
@@ -34,6 +36,14 @@ IDS = [f"{kind}-{more.get('status', '')}".rstrip("-") for kind, more in FAULTS]
 def test_creation_that_fails_once(server, sft, tmp_path, kind, more):
     server.fail("create", kind, **more)
     train(backend(server, tmp_path), sft, tmp_path)
+    assert len(server.jobs) == 1
+
+
+@pytest.mark.parametrize("status", [408, 500, 504])
+def test_creation_that_was_done_all_the_same_and_a_list_that_lags(server, sft, tmp_path, status):
+    server.lag = 2
+    server.fail("create", "status_after", status=status)
+    train(backend(server, tmp_path, settle_seconds=0.5), sft, tmp_path)
     assert len(server.jobs) == 1
 
 

@@ -224,8 +224,38 @@ def test_the_budget_is_kept_over_all_jobs(server, base, tmp_path):
     assert server.paid() == 2
 
 
+def test_a_failed_job_counts_as_estimated(server, sft, tmp_path):
+    server.price, server.endings = 4.0, ["error"]
+    with pytest.raises(DataError, match="gave no model"):
+        train(backend(server, tmp_path, budget_usd=5), sft, tmp_path)
+    with pytest.raises(GateError, match=r"estimated at \$4.00; \$4.00 of together.budget_usd=5"):
+        train(backend(server, tmp_path, budget_usd=5), sft, tmp_path)
+    train(backend(server, tmp_path, budget_usd=8), sft, tmp_path)
+    [record] = RemoteJobs(tmp_path / "jobs", None).all()
+    assert [attempt.usd for attempt in record.attempts] == [4.0]
+    assert record.most_usd == pytest.approx(4.0 + 1.2)
+
+
 @pytest.mark.parametrize(
-    "settings", [{"price": None}, {"unavailable": "multimodal_dataset"}, {"allowed": False}]
+    ("told", "usd"),
+    [(int(2e9), 2.0), (2.5e9, 2.5), (True, 1.25), ("2", 1.25), (None, 1.25), (-1, 1.25)],
+)
+def test_a_price_is_a_number_or_the_estimate_stands(server, sft, tmp_path, told, usd):
+    server.total_price = told
+    train(backend(server, tmp_path), sft, tmp_path)
+    [record] = RemoteJobs(tmp_path / "jobs", None).all()
+    assert record.usd == usd
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"price": float("nan")},
+        {"price": True},
+        {"price": None},
+        {"unavailable": "multimodal_dataset"},
+        {"allowed": False},
+    ],
 )
 def test_nothing_is_created_without_a_price_that_is_covered(server, sft, tmp_path, settings):
     for name, value in settings.items():

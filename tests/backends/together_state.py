@@ -87,6 +87,7 @@ class Server:
         endings: Of jobs in their order: ``completed``, ``error``, ``user_error``, ``cancelled`` or
             ``stuck``; ``completed`` beyond the list.
         price: Dollars that every job is estimated at; None: no estimate.
+        total_price: Billionths of a dollar that every completed job says it cost.
         unavailable: Reason why there is no estimate.
         refuse_files: Answer INVALID_FORMAT to every file, with this reason.
         failing_files: How many files more end as FAILED, through no fault of their rows.
@@ -104,6 +105,7 @@ class Server:
     lag: int = 0
     endings: list[str] = field(default_factory=list)
     price: float | None = 1.25
+    total_price: Any = int(1.2e9)
     unavailable: str = ""
     allowed: bool = True
     refuse_files: str = ""
@@ -277,7 +279,7 @@ class Server:
         row = {**self._row(found), "queue_depth": 3 if found.status == "queued" else 0}
         del row["suffix"]  # not in the published schema of this call
         if found.status == "completed":
-            row |= {"total_price": int(1.2e9), "token_count": 12000}
+            row |= {"total_price": self.total_price, "token_count": 12000}
         return row
 
     def _row(self, job: Job) -> dict[str, Any]:

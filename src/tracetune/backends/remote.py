@@ -67,7 +67,7 @@ class RemoteJob(BaseModel):
         status: The service's own word for the state, when last seen.
         message: Why, for people.
         estimate_usd: The service's price before the job.
-        usd: The price when it had ended.
+        usd: The price when it had ended; the estimate if the service stated none.
         created_at: When the job was created or found.
         attempts: Earlier jobs of the same key that gave no model.
         archive_sha256: Hash of the downloaded archive.
@@ -105,7 +105,7 @@ class RemoteJob(BaseModel):
         """What it cost or can cost, earlier attempts included."""
         now = self.usd
         if now is None:
-            now = (self.estimate_usd or 0.0) if self.state in ("intended", "created") else 0.0
+            now = 0.0 if self.state == "prepared" else self.estimate_usd or 0.0
         return now + sum(attempt.usd for attempt in self.attempts)
 
 
@@ -216,7 +216,7 @@ class RemoteJobs:
 
 def mark_ended(job: RemoteJob) -> dict[str, Any]:
     """Changes that put a job without a model among the attempts, so that a new one can start."""
-    usd = job.usd if job.usd is not None else 0.0
+    usd = job.usd if job.usd is not None else job.estimate_usd or 0.0
     attempt = Attempt(id=job.id, state=job.state, message=job.message, usd=usd)
     return {
         "attempts": [*job.attempts, attempt],

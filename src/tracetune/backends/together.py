@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from tracetune.backends import together_fetch, together_model
 from tracetune.backends.base import JobHandle, JobState
 from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, mark_ended, not_created
-from tracetune.backends.together_calls import Answer, Service
+from tracetune.backends.together_calls import Answer, Service, amount
 from tracetune.backends.together_launch import FAILED, Launch
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prepare import prepare
@@ -124,8 +124,8 @@ class TogetherBackend:
         if status in FAILED:
             reason = self._reason(remote.id)
             state = "cancelled" if status == "cancelled" else "failed"
-            # Of a cancelled job the steps that were done are paid; at most what was estimated.
-            usd = _usd(found, (remote.estimate_usd or 0.0) if state == "cancelled" else 0.0)
+            # The steps that were done may be paid; at most what was estimated.
+            usd = _usd(found, remote.estimate_usd or 0.0)
             return self._jobs.note(remote, state=state, status=status, message=reason, usd=usd)
         message = _progress(status, found)
         if (status, message) != (remote.status, remote.message):
@@ -299,8 +299,8 @@ def _is_here(out: Path, remote: RemoteJob) -> bool:
 
 def _usd(found: Answer, otherwise: float) -> float:
     """The price of a job; the service counts in billionths of a dollar."""
-    price = found.get("total_price")
-    return price / _NANO if isinstance(price, int) else otherwise
+    price = amount(found.get("total_price"))
+    return otherwise if price is None else price / _NANO
 
 
 def _progress(status: str, found: Answer) -> str:

@@ -8,6 +8,7 @@ whether it may be made again. The SDK takes an HTML page for an answer, so answe
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -31,7 +32,8 @@ Answer = dict[str, Any]
 ADDRESS = "https://api.together.ai"
 KEY = "credentials together.api_key"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_WAITING = frozenset({408, 425, 429})
+_WAITING = frozenset({425, 429})
+_TIMED_OUT = 408
 _CONNECT_SECONDS = 10.0
 _LONGEST_RETRY_SECONDS = 900.0
 _LONGEST_ASKED_WAIT = 120.0
@@ -322,12 +324,20 @@ class Service:
             )
         if status in _WAITING:
             return NotTaken(reason, _asked(error.response.headers.get("retry-after")))
-        if status >= 500 or status < 400:
-            # Even an error of the service's own does not say whether a job was created before it.
+        if status >= 500 or status < 400 or status == _TIMED_OUT:
+            # Neither an error of the service's own nor a time-out of something in between says
+            # whether a job was created before it.
             return Ambiguous(reason)
         if status == 404:
             return Missing(reason, real=bool(words))
         return Refused(reason)
+
+
+def amount(found: object) -> float | None:
+    """What an answer states as a price, if it is one."""
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found < math.inf else None
 
 
 def _of_transport(error: BaseException) -> Exception:

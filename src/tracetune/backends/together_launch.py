@@ -15,7 +15,7 @@ from typing import Any
 
 from tracetune.backends import remote
 from tracetune.backends.remote import RemoteJob, RemoteJobs
-from tracetune.backends.together_calls import Answer, Service
+from tracetune.backends.together_calls import Answer, Service, amount
 from tracetune.backends.together_models import read_limits, unknown_model
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prepare import Prepared
@@ -222,20 +222,20 @@ class Launch:
                     remedy="no job is created without a price; run again later",
                 )
             time.sleep(self._options.poll_seconds)
-        price = found.get("estimated_total_price")
-        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
+        price = amount(found.get("estimated_total_price"))
+        if price is None:
             raise GateError(
                 "the service gives no price for this job",
                 where="together.budget_usd",
                 remedy="no job is created without a price; run again later",
             )
-        self._check_budget(job, float(price), found)
+        self._check_budget(job, price, found)
         logger.info(
             "Estimated price $%.2f for %s tokens",
             price,
             found.get("estimated_train_token_count"),
         )
-        return self._jobs.save(job, estimate_usd=float(price))
+        return self._jobs.save(job, estimate_usd=price)
 
     def _check_budget(self, job: RemoteJob, price: float, found: Answer) -> None:
         before = self._jobs.spent(without=job.key) + sum(item.usd for item in job.attempts)
