@@ -131,7 +131,7 @@ def test_the_text_format_has_the_keys_of_the_document():
     assert f"shape: {found['shape']}" in found["text"]
 
 
-def test_windows_that_share_states_are_one_group_for_intervals():
+def test_neighbours_that_share_states_are_drawn_in_pairs():
     rows = [measured(start) for start in (0, 10, 20, 30, 40)]  # 19 s long each
     far = measured(10, series="other")
     groups = spread_groups([rows[3], *rows[:3], far, rows[4], ROWS[0], ROWS[1]])
