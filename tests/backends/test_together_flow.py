@@ -284,6 +284,12 @@ def test_commands(server, sft, tmp_path):
     assert "SFT up to 4096 tokens, DPO up to 2048 tokens, LoRA up to rank 64" in lines[1]
     with pytest.raises(ConfigurationError, match="does not train"):
         commands.check(jobs, given, "nobody/nothing")
+    _, heading, *rows = commands.check(jobs, options(server, model=None), None)
+    assert heading.startswith("table of 2026-")
+    assert rows[0] == lines[1]
+    [other] = [row for row in rows if row.startswith("Qwen/Qwen3-8B")]
+    assert "no limits today (status 404" in other
+    assert "SFT up to 40960 tokens, DPO up to about half of that, LoRA or full training" in other
 
     handle = backend(server, tmp_path).launch(sft, tmp_path / "model", tmp_path)
     assert "created" in commands.list_jobs(jobs)[1]

@@ -11,7 +11,14 @@ from typing import Any
 
 from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, not_created
 from tracetune.backends.together import TogetherBackend
-from tracetune.backends.together_models import Limits, read_limits, table, unknown_model
+from tracetune.backends.together_calls import Service
+from tracetune.backends.together_models import (
+    HostedModel,
+    Limits,
+    read_limits,
+    table,
+    unknown_model,
+)
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import DataError
 from tracetune.llm.calls import Refused
@@ -123,25 +130,36 @@ def check(jobs: RemoteJobs, options: TogetherOptions, model: str | None) -> list
     Args:
         jobs: For the key.
         options: Parameters.
-        model: A hosted model; None for ``together.model``, else the whole table is shown.
+        model: A hosted model; None for ``together.model``, else the whole table is shown. Where
+            the service states no limits, the facts of the table are.
+
+    Raises:
+        ConfigurationError: The service does not train ``model``.
+        ServerError: The service cannot be reached, or refuses a call.
     """
     with _opened(jobs, options) as backend:
         service = backend.service
         who = service.again("asking whose key it is", service.whoami)
         lines = [f"connected to {service.address}, key of {_owner(who)}"]
         wanted = model or options.model
-        for name in [wanted] if wanted else [row.id for row in table().models]:
+        if wanted:
             try:
-                answer = service.again(
-                    "asking for limits", partial(service.limits, name), refusals=True
-                )
+                return [*lines, _stated(service, wanted)]
             except Refused as error:
-                if wanted:
-                    raise unknown_model(name, str(error)) from None
-                lines.append(f"{name}: not trained today ({error})")
-                continue
-            lines.append(f"{name}: {_limits(read_limits(answer, name))}")
+                raise unknown_model(wanted, str(error)) from None
+        known = table()
+        lines.append(f"table of {known.as_of} ({known.source}), and what the service states today:")
+        for row in known.models:
+            try:
+                lines.append(_stated(service, row.id))
+            except Refused as error:
+                lines.append(f"{row.id}: no limits today ({error}); in the table: {_facts(row)}")
     return lines
+
+
+def _stated(service: Service, model: str) -> str:
+    answer = service.again("asking for limits", partial(service.limits, model), refusals=True)
+    return f"{model}: {_limits(read_limits(answer, model))}"
 
 
 @contextmanager
@@ -193,6 +211,12 @@ def _owner(who: dict[str, Any]) -> str:
         if isinstance(found, dict):
             return f"{part} {found.get('name') or found.get('id')}"
     return "an unknown owner"
+
+
+def _facts(row: HostedModel) -> str:
+    dpo = "about half of that" if row.dpo is None else f"{row.dpo} tokens"
+    kinds = "LoRA or full training" if row.full else "LoRA only"
+    return f"SFT up to {row.sft} tokens, DPO up to {dpo}, {kinds}"
 
 
 def _limits(limits: Limits) -> str:

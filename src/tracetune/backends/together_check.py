@@ -66,20 +66,16 @@ class CheckReport(BaseModel):
     problems: list[Problem]
 
 
-def token_counter(base: Path) -> tuple[CountTokens, str]:
-    """Counts tokens with the tokenizer of the local base, or by the bytes if it has none.
-
-    Returns:
-        The counter, and a word on how it counts: ``tokenizer`` or ``bytes``.
-    """
+def token_counter(base: Path) -> CountTokens:
+    """Counts tokens with the tokenizer of the local base, or by the bytes if it has none."""
     path = base / "tokenizer.json"
     if not path.is_file():
-        return lambda text: len(text.encode("utf-8")) // _BYTES_PER_TOKEN + 1, "bytes"
+        return lambda text: len(text.encode("utf-8")) // _BYTES_PER_TOKEN + 1
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), "tokenizer"
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def check_lines(

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tracetune.errors import ConfigurationError
 from tracetune.training.job import TrainingJob
@@ -24,7 +24,7 @@ class HostedModel(BaseModel):
         hub: The same weights on the model hub.
         sft: Longest row for SFT, in tokens.
         dpo: Longest row for DPO; None if only the service knows.
-        full: Whether all weights can be trained, not LoRA alone.
+        full: Whether all weights can be trained, not LoRA alone; LoRA can be done with all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,15 @@ class HostedModel(BaseModel):
     full: bool
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """The models that were trained when the table was written.
+
+    Attributes:
+        as_of: The day on which it was read, ISO.
+        source: Where it was read.
+        models: The rows.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     as_of: str
@@ -65,7 +73,6 @@ class Limits(BaseModel):
         max_learning_rate: Largest learning rate.
         supports_full_training: Whether all weights can be trained.
         lora_training: Ranks, batch sizes and modules of LoRA; None if it cannot be done.
-        raw: The answer as it came.
     """
 
     max_seq_length_sft: int
@@ -77,7 +84,6 @@ class Limits(BaseModel):
     max_learning_rate: float
     supports_full_training: bool
     lora_training: _LoraLimits | None = None
-    raw: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @property
     def dpo(self) -> bool:
@@ -91,11 +97,11 @@ class Limits(BaseModel):
 
 
 @cache
-def table() -> _Table:
+def table() -> Table:
     """The table that comes with the project."""
     import yaml
 
-    return _Table.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+    return Table.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
 
 
 def read_limits(answer: dict[str, Any], model: str) -> Limits:
@@ -105,7 +111,7 @@ def read_limits(answer: dict[str, Any], model: str) -> Limits:
         ConfigurationError: The answer is not one.
     """
     try:
-        return Limits.model_validate({**answer, "raw": answer})
+        return Limits.model_validate(answer)
     except ValidationError as error:
         fields = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
         raise ConfigurationError(

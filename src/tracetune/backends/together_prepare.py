@@ -76,7 +76,7 @@ def prepare(job: TrainingJob, options: TogetherOptions, stage: str) -> Prepared:
             remedy="choose raise or drop",
         )
     files = compile_rows(job, redact=options.redact)
-    count, _ = token_counter(Path(job.base.path))
+    count = token_counter(Path(job.base.path))
     reports: dict[str, CheckReport] = {}
     for compiled in files:
         given: dict[str, Any] = {"longest": int(job.trainer["max_length"]), "count": count}
