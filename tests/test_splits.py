@@ -20,6 +20,7 @@ from tracetune.splits import (
     assign_by_time,
     verify,
 )
+from tracetune.splits_derived import add_derived_rows, fitted_groups
 
 CUT = datetime(2026, 2, 22, tzinfo=UTC)
 OPTIONS = SplitOptions()
@@ -312,3 +313,28 @@ def test_a_written_row_that_was_moved_to_the_test_side_is_found():
     forged = joined.model_copy(update={"rows": {**joined.rows, added[0].id: place}})
     with pytest.raises(DataError, match="have no time and can only be trained on"):
         verify(forged, [*real, *added])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1000), st.integers(120, 200))
+def test_rows_made_from_others_stand_where_those_stand(seed, count):
+    real = [row(n) for n in range(count)]
+    manifest = assign_by_hash(real, test_share=0.1, options=OPTIONS, seed=seed)
+    pairs = [pair(n) for n in range(count)]
+    origin = {made.id: of.id for made, of in zip(pairs, real, strict=True)}
+    joined = add_derived_rows(manifest, pairs, origin)
+    assert sides(joined, pairs) == sides(manifest, real)
+    assert sides(joined, real) == sides(manifest, real)
+    assert joined.counts["pair"] == joined.counts["sft"] == manifest.counts["sft"]
+    verify(joined, [*real, *pairs])
+    assert fitted_groups(joined) == fitted_groups(manifest)
+    other = assign_by_hash(real[1:], test_share=0.1, options=OPTIONS, seed=seed)
+    assert fitted_groups(other) != fitted_groups(manifest)
+
+
+def test_a_row_made_from_nothing_known_is_refused():
+    manifest = assign_by_hash([row(1)], test_share=0.1, options=OPTIONS, seed=1)
+    with pytest.raises(DataError, match="does not know this row"):
+        add_derived_rows(manifest, [pair(1)], {pair(1).id: "sft-unknown"})
+    with pytest.raises(DataError, match="stands twice"):
+        add_derived_rows(manifest, [pair(1), pair(1)], {pair(1).id: row(1).id})
