@@ -10,7 +10,7 @@ import pytest
 from tests.backends.helpers import layers
 from tests.backends.together_server import Server, running_server
 from tests.training.helpers import TINY, sft_job
-from tracetune.llm import calls
+from tracetune import hosted_calls
 from tracetune.training import base as base_model
 from tracetune.training.base import BaseModelRef
 from tracetune.training.job import TrainingJob
@@ -36,4 +36,4 @@ def server(base: BaseModelRef) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(hosted_calls, "_FIRST_WAIT", 0.01)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.backends.helpers import FAST, MODEL, train
+from tracetune import hosted_calls
 from tracetune.backends import remote, together_fetch, together_model
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together import TogetherBackend
 from tracetune.backends.together_calls import Service
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.llm import calls
 from tracetune.training import base as base_model
 from tracetune.training.job import TrainingJob
 
@@ -76,7 +76,7 @@ def main() -> None:
     import together
     import transformers  # noqa: F401
 
-    calls._FIRST_WAIT = 0.01
+    hosted_calls._FIRST_WAIT = 0.01
     together.Together(api_key="warm").fine_tuning.create  # noqa: B018
     first = json.loads(sys.stdin.readline())
     base_model.load_tokenizer(Path(first["base"]))

@@ -1,4 +1,4 @@
-"""What the nodes of ``cli`` do after SFT: pairs, waiting, judgement of an answer, earlier models."""
+"""What the nodes of ``cli`` do after SFT: pairs, waiting, judging an answer, earlier models."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.llm.anthropic_server import Server, running_server
-from tracetune.llm import calls
+from tracetune import hosted_calls
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(calls, "_FIRST_WAIT", 0.02)
+    monkeypatch.setattr(hosted_calls, "_FIRST_WAIT", 0.02)
     with running_server() as state:
         yield state

@@ -14,13 +14,14 @@ import sys
 from pathlib import Path
 
 from tests.llm.helpers import ask, options
-from tracetune.llm import calls, ledger
+from tracetune import hosted_calls
+from tracetune.llm import ledger
 from tracetune.llm.anthropic_writer import AnthropicWriter
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    calls._FIRST_WAIT = 0.02
+    hosted_calls._FIRST_WAIT = 0.02
     write = ledger.append_bytes
 
     def dying(descriptor: int, data: bytes) -> None:

@@ -21,7 +21,7 @@ from tracetune.backends.together_models import (
 )
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import DataError
-from tracetune.llm.calls import Refused
+from tracetune.hosted_calls import Refused
 
 _SHOWN_EVENTS = 20
 _SHOWN_METRICS = 10

@@ -19,7 +19,7 @@ from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prepare import prepare
 from tracetune.errors import DataError, ServerError
 from tracetune.files import read_json, sha256_file
-from tracetune.llm.calls import Missing, Refused
+from tracetune.hosted_calls import Missing, Refused
 from tracetune.training.job import TrainingJob, job_hash
 from tracetune.training.tracking import NOWHERE, Tracking, make_up
 

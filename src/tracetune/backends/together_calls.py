@@ -1,7 +1,7 @@
 """Calls of Together AI's API through its SDK, and what every way of failing means.
 
 The SDK would try again by itself, POSTs too, and so pay twice where a reply is lost. Here it never
-does: a call ends in an answer, or in one of the errors of :mod:`tracetune.llm.calls`, which say
+does: a call ends in an answer, or in one of the errors of :mod:`tracetune.hosted_calls`, which say
 whether it may be made again. The SDK takes an HTML page for an answer, so answers are read here.
 """
 
@@ -16,11 +16,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import ConfigurationError, DataError, ServerError
-from tracetune.llm.calls import Ambiguous, Missing, NotTaken, Refused, Retry
+from tracetune.hosted_calls import (
+    Ambiguous,
+    HostedService,
+    Missing,
+    NotTaken,
+    Refused,
+    Retry,
+    address_of,
+    check_key,
+    client_settings,
+    of_transport,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -34,36 +45,12 @@ KEY = "credentials together.api_key"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _WAITING = frozenset({425, 429})
 _TIMED_OUT = 408
-_CONNECT_SECONDS = 10.0
 _LONGEST_RETRY_SECONDS = 900.0
 _LONGEST_ASKED_WAIT = 120.0
 _SHOWN = 200
 
 
-def check_key(api_key: str | None) -> str:
-    """The key, if it can be sent.
-
-    Raises:
-        ConfigurationError: There is none, or it cannot stand in a header; it is not quoted.
-    """
-    key = (api_key or "").strip()
-    if not key:
-        raise ConfigurationError(
-            "there is no key for Together AI",
-            where=KEY,
-            remedy="put it into conf/local/credentials.yml (see credentials.example.yml there), or "
-            "set backend=local",
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(
-            "the API key holds characters that cannot stand in a header",
-            where=KEY,
-            remedy="copy the key again from the console of the service",
-        )
-    return key
-
-
-class Service:
+class Service(HostedService):
     """The API.
 
     Args:
@@ -75,9 +62,13 @@ class Service:
     """
 
     def __init__(self, options: TogetherOptions, api_key: str | None) -> None:
-        self._key = check_key(api_key)
+        super().__init__(
+            check_key(api_key, service="Together AI", where=KEY, instead="backend=local"),
+            address_of(options.base_url, vendor=ADDRESS, where="together.base_url"),
+            "check the network and together.base_url, then run again; a job that was created is "
+            "found again, nothing is paid twice",
+        )
         self._options = options
-        self.address = options.base_url or ADDRESS
         try:
             import httpx
             import together
@@ -87,32 +78,13 @@ class Service:
                 where="backend=together",
                 remedy='pip install --constraint constraints.txt ".[together]"',
             ) from None
-        local = urlsplit(self.address).hostname in ("127.0.0.1", "localhost", "::1")
-        timeout = httpx.Timeout(options.timeout, connect=min(_CONNECT_SECONDS, options.timeout))
         self._client: Together = together.Together(
-            api_key=self._key,
-            base_url=self.address,
-            max_retries=0,
-            timeout=timeout,
-            # A kept connection that the service closes looks like a reply that is lost.
-            http_client=together.DefaultHttpxClient(
-                timeout=timeout,
-                trust_env=not local,
-                limits=httpx.Limits(max_keepalive_connections=0),
-            ),
+            api_key=self._key, **client_settings(together, httpx, self.address, options.timeout)
         )
-
-    def __repr__(self) -> str:
-        """Without the key."""
-        return f"Service({self.address!r})"
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
-
-    def scrub(self, text: str) -> str:
-        """``text`` without the key."""
-        return text.replace(self._key, "[key]")
 
     def whoami(self) -> Answer:
         """Whose key it is."""
@@ -236,40 +208,22 @@ class Service:
         retry = Retry(
             self._options.attempts, time.monotonic() + _LONGEST_RETRY_SECONDS, threading.Event()
         )
-        attempt = 0
-        while True:
-            try:
-                return call()
-            except Refused as error:
-                if refusals:
-                    raise
-                raise ServerError(
-                    f"the service refuses {what}: {error}",
-                    where=self.address,
-                    remedy="correct what it names, or run again later; a job that was created is "
-                    "found again, nothing is paid twice",
-                ) from None
-            except (NotTaken, Ambiguous) as error:
-                if not retry.wait(attempt, getattr(error, "wait", None)):
-                    raise ServerError(
-                        f"{what} failed: {error}",
-                        where=self.address,
-                        remedy="check the network and together.base_url, then run again; a job "
-                        "that was created is found again, nothing is paid twice",
-                    ) from None
-                attempt += 1
+        try:
+            return self._repeat(what, call, retry)
+        except Refused as error:
+            if refusals:
+                raise
+            raise ServerError(
+                f"the service refuses {what}: {error}",
+                where=self.address,
+                remedy="correct what it names, or run again later; a job that was created is "
+                "found again, nothing is paid twice",
+            ) from None
 
     def _read(self, call: Callable[[], Any]) -> Answer:
         with self._errors():
-            response = call().http_response
-            text = self.scrub(response.content.decode("utf-8", errors="replace"))
-        try:
-            body = json.loads(text)
-        except ValueError:
-            raise Ambiguous("an answer that is cut or is not JSON") from None
-        if not isinstance(body, dict):
-            raise Ambiguous("an answer that is not a JSON object")
-        return body
+            content = call().http_response.content
+        return self._json(content)
 
     def _rows(self, call: Callable[[], Any], name: str) -> list[Answer]:
         rows = self._read(call).get(name) or []
@@ -287,29 +241,23 @@ class Service:
             raise Ambiguous(f"an answer that is not a {what}")
         return found
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turns every error of the SDK into one of ours, without the key."""
+    def _meaning(self, error: Exception) -> Exception | None:
         import httpx
         import together
         from together.lib.types.error import DownloadError, FileTypeError
 
-        found: Exception
-        try:
-            yield
-            return
-        except together.APIStatusError as error:
-            found = self._of_status(error)
-        except together.APIConnectionError as error:
-            found = _of_transport(error.__cause__ or error)
-        except httpx.HTTPError as error:
-            found = _of_transport(error)
-        except FileTypeError:
-            found = DataError("the SDK refuses the file", where="together", remedy="report it")
-        except (json.JSONDecodeError, together.APIResponseValidationError, DownloadError) as error:
-            found = Ambiguous(f"an answer that is cut or is not JSON ({type(error).__name__})")
-        # Raised outside of the handlers, so that nothing of the request hangs on it.
-        raise found from None
+        cut = (json.JSONDecodeError, together.APIResponseValidationError, DownloadError)
+        if isinstance(error, together.APIStatusError):
+            return self._of_status(error)
+        if isinstance(error, together.APIConnectionError):
+            return of_transport(httpx, error.__cause__ or error)
+        if isinstance(error, httpx.HTTPError):
+            return of_transport(httpx, error)
+        if isinstance(error, FileTypeError):
+            return DataError("the SDK refuses the file", where="together", remedy="report it")
+        if isinstance(error, cut):
+            return Ambiguous(f"an answer that is cut or is not JSON ({type(error).__name__})")
+        return None
 
     def _of_status(self, error: Any) -> Exception:
         status = int(error.status_code)
@@ -323,7 +271,8 @@ class Service:
                 "has credit",
             )
         if status in _WAITING:
-            return NotTaken(reason, _asked(error.response.headers.get("retry-after")))
+            asked = retry_after(error.response.headers.get("retry-after"))
+            return NotTaken(reason, None if asked is None else min(asked, _LONGEST_ASKED_WAIT))
         if status >= 500 or status < 400 or status == _TIMED_OUT:
             # Neither an error of the service's own nor a time-out of something in between says
             # whether a job was created before it.
@@ -338,15 +287,6 @@ def amount(found: object) -> float | None:
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
     return float(found) if 0 <= found < math.inf else None
-
-
-def _of_transport(error: BaseException) -> Exception:
-    import httpx
-
-    name = type(error).__name__
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-        return NotTaken(f"no connection ({name})")
-    return Ambiguous(f"the connection was lost or too slow ({name})")
 
 
 def _body(error: Any) -> object:
@@ -364,11 +304,3 @@ def _words(body: object) -> str:
     error = body.get("error", body) if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     return " ".join(str(message).split())[:_SHOWN] if message else ""
-
-
-def _asked(header: str | None) -> float | None:
-    """Seconds in a ``retry-after`` header."""
-    try:
-        return min(max(0.0, float(header or "")), _LONGEST_ASKED_WAIT)
-    except ValueError:
-        return None

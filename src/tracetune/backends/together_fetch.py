@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tracetune.backends.together_calls import Service
 from tracetune.errors import DataError, ServerError
 from tracetune.files import read_json, sync, write_json
-from tracetune.llm.calls import Ambiguous, NotTaken, Refused, Retry
+from tracetune.hosted_calls import Ambiguous, NotTaken, Refused, Retry
 
 if TYPE_CHECKING:
     import httpx

@@ -22,7 +22,7 @@ from tracetune.backends.together_prepare import Prepared
 from tracetune.backends.together_request import flat_arguments
 from tracetune.errors import ConfigurationError, DataError, GateError, ServerError
 from tracetune.files import write_text
-from tracetune.llm.calls import Ambiguous, Missing, NotTaken, Refused, backoff
+from tracetune.hosted_calls import Ambiguous, Missing, NotTaken, Refused, backoff
 from tracetune.training.job import TRAIN_FILE, VALIDATION_FILE
 
 logger = logging.getLogger("tracetune")

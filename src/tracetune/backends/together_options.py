@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from tracetune.hosted_calls import is_address
 from tracetune.options import Options
 
 
@@ -62,9 +63,8 @@ class TogetherOptions(Options):
     def _address(cls, given: str | None) -> str | None:
         if given is None:
             return None
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        if not is_address(given):
             raise ValueError("give an http(s) address of a host, or null for the vendor's own")
-        if parts.path.rstrip("/"):
+        if urlsplit(given).path.rstrip("/"):
             raise ValueError("give the address without a path: the client adds /v1 itself")
         return given.rstrip("/")

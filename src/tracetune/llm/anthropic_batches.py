@@ -16,8 +16,8 @@ from typing import Any
 
 from tracetune.errors import ConfigurationError, ServerError
 from tracetune.files import canonical_json
+from tracetune.hosted_calls import Ambiguous, Missing, NotTaken, Refused
 from tracetune.llm.anthropic_results import collect, first_custom_id
-from tracetune.llm.calls import Ambiguous, Missing, NotTaken, Refused
 from tracetune.llm.entries import Created, Gone, Round, Void
 from tracetune.llm.ledger import Batch
 from tracetune.llm.session import Offer, Session

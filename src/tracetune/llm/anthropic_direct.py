@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from tracetune.errors import ConfigurationError
-from tracetune.llm.calls import Ambiguous, Missing, NotTaken, Refused, Service
+from tracetune.hosted_calls import Ambiguous, Missing, NotTaken, Refused
+from tracetune.llm.calls import Service
 from tracetune.llm.entries import Entry, Intent, Lost, Reply, Unpaid
 from tracetune.llm.session import Budget, Offer, Session
 from tracetune.runs import utc_now

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetune.errors import ServerError
-from tracetune.llm.calls import Ambiguous, NotTaken
+from tracetune.hosted_calls import Ambiguous, NotTaken
 from tracetune.llm.entries import Collected, Reply
 from tracetune.llm.ledger import Batch
 from tracetune.llm.session import Session

@@ -1,137 +1,46 @@
 """Calls of Anthropic's API, and what every way of failing means.
 
-The client of the vendor would try again by itself, and so pay twice where a reply is lost. Here it
-never does: a call ends in an answer, or in one of three errors that say whether it cost anything.
+A call ends in an answer, or in one of the errors of :mod:`tracetune.hosted_calls`, which say
+whether it cost anything.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import random
 import re
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
-from tracetune.errors import ConfigurationError, ServerError
+from tracetune.errors import ConfigurationError
+from tracetune.hosted_calls import (
+    Ambiguous,
+    HostedService,
+    Missing,
+    NotTaken,
+    Refused,
+    Retry,
+    address_of,
+    check_key,
+    client_settings,
+    of_transport,
+    retry_after,
+)
 from tracetune.llm.options import LlmOptions
 from tracetune.llm.replies import error_text, is_error_body
 
 if TYPE_CHECKING:
-    import httpx2
     from anthropic import Anthropic
 
 T = TypeVar("T")
 
+ADDRESS = "https://api.anthropic.com"
+KEY = "credentials anthropic.api_key"
 _WAITING = frozenset({408, 409, 429})
 """Refusals of the service that a later attempt may turn into an answer."""
 _GATEWAY_TIMEOUT = 504
 _OVERLOADED = 529
-_FIRST_WAIT = 0.5
-_LONGEST_WAIT = 60.0
-_CONNECT_SECONDS = 10.0
 
 
-class CallFailed(Exception):
-    """A call that brought no answer; the text says why."""
-
-
-class NotTaken(CallFailed):
-    """The call never arrived, or was refused for now: it cost nothing and may be made again.
-
-    Attributes:
-        wait: Seconds that the service asked to wait; None if it named none.
-        failed: The service failed on the call, rather than refuse it. That is not paid, but what it
-            was to create may be there.
-    """
-
-    def __init__(self, reason: str, wait: float | None = None, *, failed: bool = False) -> None:
-        super().__init__(reason)
-        self.wait = wait
-        self.failed = failed
-
-
-class Refused(CallFailed):
-    """The service refused the call for good: it cost nothing, and would be refused again."""
-
-
-class Ambiguous(CallFailed):
-    """The call was sent and no whole answer came: nobody knows what became of it."""
-
-
-class Missing(Refused):
-    """The service has nothing under this id or address.
-
-    Attributes:
-        real: Whether the service said so itself; else the address may be another server's.
-    """
-
-    def __init__(self, reason: str, *, real: bool) -> None:
-        super().__init__(reason)
-        self.real = real
-
-
-@dataclass(frozen=True)
-class Retry:
-    """Patience with calls that may be made again.
-
-    Attributes:
-        attempts: Tries in all.
-        until: Time (``time.monotonic``) after which nobody waits any more.
-        stop: Set when nobody should wait any more.
-    """
-
-    attempts: int
-    until: float
-    stop: threading.Event
-
-    def wait(self, attempt: int, asked: float | None) -> bool:
-        """Waits before the next attempt; False if there is none."""
-        if attempt + 1 >= self.attempts:
-            return False
-        seconds = backoff(attempt) if asked is None else asked
-        if time.monotonic() + seconds > self.until:
-            return False
-        return not self.stop.wait(seconds)
-
-
-def backoff(attempt: int) -> float:
-    """Seconds before the attempt after ``attempt``: 0.5, 1, 2 … 60, with jitter."""
-    return min(_FIRST_WAIT * float(2**attempt), _LONGEST_WAIT) * random.uniform(0.5, 1.0)
-
-
-def check_key(api_key: str | None) -> str:
-    """The key, if it can be sent.
-
-    Raises:
-        ConfigurationError: There is none, or it cannot stand in a header; it is not quoted.
-    """
-    key = (api_key or "").strip()
-    where = "credentials anthropic.api_key"
-    if not key:
-        raise ConfigurationError(
-            "there is no key for Anthropic's API",
-            where=where,
-            remedy="put it into conf/local/credentials.yml (see credentials.example.yml there), or "
-            "set llm.provider=offline",
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(
-            "the API key holds characters that cannot stand in a header",
-            where=where,
-            remedy="copy the key again from the console of the service",
-        )
-    return key
-
-
-class Service:
+class Service(HostedService):
     """The API; safe to use from several threads.
 
     Args:
@@ -146,32 +55,22 @@ class Service:
         import anthropic
         import httpx2
 
-        self._key = check_key(api_key)
-        self._base = check_address(options.base_url)
-        local = urlsplit(self._base).hostname in ("127.0.0.1", "localhost", "::1")
-        timeout = httpx2.Timeout(options.timeout, connect=min(_CONNECT_SECONDS, options.timeout))
+        super().__init__(
+            check_key(
+                api_key, service="Anthropic's API", where=KEY, instead="llm.provider=offline"
+            ),
+            address_of(options.base_url, vendor=ADDRESS, where="llm.base_url"),
+            "check the network and llm.base_url, then run again; what was paid for is kept",
+        )
         self._client: Anthropic = anthropic.Anthropic(
             api_key=self._key,
-            base_url=self._base,
-            max_retries=0,
-            timeout=timeout,
             open_telemetry=False,
-            # A kept connection that the service closes looks like a reply that is lost.
-            http_client=anthropic.DefaultHttpxClient(
-                timeout=timeout,
-                trust_env=not local,
-                limits=httpx2.Limits(max_keepalive_connections=0),
-            ),
+            **client_settings(anthropic, httpx2, self.address, options.timeout),
         )
-        self.address = self._base
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
-
-    def scrub(self, text: str) -> str:
-        """``text`` without the key."""
-        return text.replace(self._key, "[key]")
 
     def _scrub_bytes(self, line: bytes) -> bytes:
         return self.scrub(line.decode("utf-8", "replace")).encode()
@@ -188,7 +87,7 @@ class Service:
         counted = {name: value for name, value in params.items() if name != "max_tokens"}
         with self._errors():
             answer = self._client.messages.with_raw_response.count_tokens(**counted)
-            body = self._json(answer.http_response)
+            body = self._json(answer.http_response.content)
         tokens = body.get("input_tokens")
         if type(tokens) is not int or tokens < 0:
             raise Ambiguous("a token count without a number")
@@ -198,20 +97,20 @@ class Service:
         """Creates a batch; the answer has been checked to name one."""
         with self._errors():
             create: Any = self._client.messages.batches.with_raw_response.create
-            return self._batch(self._json(create(requests=requests).http_response))
+            return self._batch(self._json(create(requests=requests).http_response.content))
 
     def batch(self, batch_id: str) -> dict[str, Any]:
         """A batch as it is now."""
         with self._errors():
             answer = self._client.messages.batches.with_raw_response.retrieve(batch_id)
-            return self._batch(self._json(answer.http_response))
+            return self._batch(self._json(answer.http_response.content))
 
     def batches(self, after: str | None, limit: int = 100) -> tuple[list[dict[str, Any]], bool]:
         """A page of batches, newest first, and whether there are more."""
         more: dict[str, Any] = {"after_id": after} if after else {}
         with self._errors():
             answer = self._client.messages.batches.with_raw_response.list(limit=limit, **more)
-            body = self._json(answer.http_response)
+            body = self._json(answer.http_response.content)
         if not isinstance(body.get("data"), list):
             raise Ambiguous("a listing of batches without data")
         return [self._batch(item) for item in body["data"]], bool(body.get("has_more"))
@@ -251,19 +150,7 @@ class Service:
             ConfigurationError: The key was refused.
             Refused: The service refused for good.
         """
-        attempt = 0
-        while True:
-            try:
-                return call()
-            except (NotTaken, Ambiguous) as error:
-                if not retry.wait(attempt, getattr(error, "wait", None)):
-                    raise ServerError(
-                        f"{what} failed: {error}",
-                        where=self.address,
-                        remedy="check the network and llm.base_url, then run again; what was paid "
-                        "for is kept",
-                    ) from None
-                attempt += 1
+        return self._repeat(what, call, retry)
 
     def _batch(self, body: Any) -> dict[str, Any]:
         counts = body.get("request_counts") if isinstance(body, dict) else None
@@ -277,40 +164,17 @@ class Service:
         found: dict[str, Any] = body
         return found
 
-    def _json(self, response: httpx2.Response) -> dict[str, Any]:
-        text = self.scrub(response.content.decode("utf-8", errors="replace"))
-        try:
-            body = json.loads(text)
-        except ValueError:
-            raise Ambiguous(f"an answer that is cut or is not JSON: {text[:60]!r}") from None
-        if not isinstance(body, dict):
-            raise Ambiguous("an answer that is not a JSON object")
-        return body
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turns every error of the vendor's client into one of this module, without the key."""
+    def _meaning(self, error: Exception) -> Exception | None:
         import anthropic
         import httpx2
 
-        found: Exception
-        try:
-            yield
-            return
-        except anthropic.APIStatusError as error:
-            found = self._of_status(error)
-        except anthropic.APIConnectionError as error:
-            cause = error.__cause__
-            name = type(cause or error).__name__
-            unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-            if isinstance(cause, (*unsent, httpx2.UnsupportedProtocol)):
-                found = NotTaken(f"no connection ({name})")
-            else:
-                found = Ambiguous(f"the connection was lost or too slow ({name})")
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            found = Ambiguous(f"the connection was lost or too slow ({type(error).__name__})")
-        # Raised outside of the handlers, so that nothing of the request hangs on it.
-        raise found from None
+        if isinstance(error, anthropic.APIStatusError):
+            return self._of_status(error)
+        if isinstance(error, anthropic.APIConnectionError):
+            return of_transport(httpx2, error.__cause__ or error)
+        if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
+            return of_transport(httpx2, error)
+        return None
 
     def _of_status(self, error: Any) -> Exception:
         status = int(error.status_code)
@@ -320,57 +184,16 @@ class Service:
         if status in (401, 403):
             return ConfigurationError(
                 f"the service refused the API key ({reason})",
-                where="credentials anthropic.api_key",
+                where=KEY,
                 remedy="put a valid key into conf/local/credentials.yml",
             )
         if status == _GATEWAY_TIMEOUT:
             return Ambiguous(f"{reason}; it may have been worked on all the same")
         if status in _WAITING or (status >= 500 and real):
-            asked = _asked_wait(error.response.headers.get("retry-after"))
+            asked = retry_after(error.response.headers.get("retry-after"))
             return NotTaken(reason, asked, failed=status >= 500 and status != _OVERLOADED)
         if status >= 500:
             return Ambiguous(f"{reason}; the error is not the service's own")
         if status == 404:
             return Missing(reason, real=real)
         return Refused(reason)
-
-
-def check_address(base_url: str | None) -> str:
-    """The address of the service.
-
-    Raises:
-        ConfigurationError: It is no http(s) address.
-    """
-    if base_url is None:
-        return "https://api.anthropic.com"
-    try:
-        parts = urlsplit(base_url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        named = parts.username is not None or (parts.port is not None and parts.port < 1)
-    except ValueError:
-        good, named = False, False
-    if not good or named:
-        raise ConfigurationError(
-            "the address of the service is not an http(s) URL of a host",
-            where="llm.base_url",
-            remedy="give it as https://host, or null for the vendor's own",
-        )
-    return base_url.rstrip("/")
-
-
-def _asked_wait(header: str | None) -> float | None:
-    """Seconds in a ``retry-after`` header: a number, or a date."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-        return None if math.isnan(seconds) else max(0.0, seconds)
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tracetune.errors import ConfigurationError, ServerError
-from tracetune.llm.calls import Missing, Refused, Retry, Service
+from tracetune.hosted_calls import Missing, Refused, Retry
+from tracetune.llm.calls import Service
 from tracetune.llm.contracts import TextRequest
 from tracetune.llm.entries import Counted, Planned, Price
 from tracetune.llm.ledger import Ledger, count_key
