@@ -223,17 +223,26 @@ def compare(
             continue
         difference = (ab_score(one, what).value or 0) - (ab_score(other, what).value or 0)
         outcomes.append(1 if difference > 1e-9 else -1 if difference < -1e-9 else 0)
-    wins, losses, ties = (outcomes.count(value) for value in (1, -1, 0))
+    return counted(outcomes)
+
+
+def counted(outcomes: Sequence[Literal[-1, 0, 1] | None]) -> AbResult:
+    """Wins, losses and ties of comparisons; those that failed are in no rate.
+
+    Args:
+        outcomes: 1, -1 or 0 per comparison; None if it failed.
+    """
+    wins, losses, ties = (sum(one == value for one in outcomes) for value in (1, -1, 0))
     n = wins + losses + ties
     return AbResult(
         n=n,
-        failed=outcomes.count(None),
+        failed=len(outcomes) - n,
         wins=wins,
         losses=losses,
         ties=ties,
         win_rate=wins / n if n else None,
         loss_rate=losses / n if n else None,
-        outcomes=outcomes,
+        outcomes=list(outcomes),
     )
 
 

@@ -6,6 +6,7 @@ from tracetune.llm.contracts import (
     TextRequest,
     TextResult,
     TextWriter,
+    Unfinished,
     Usage,
 )
 from tracetune.llm.options import LlmOptions
@@ -20,6 +21,7 @@ __all__ = [
     "TextRequest",
     "TextResult",
     "TextWriter",
+    "Unfinished",
     "Usage",
     "open_writer",
     "spent",

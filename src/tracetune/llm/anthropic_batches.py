@@ -18,6 +18,7 @@ from tracetune.errors import ConfigurationError, ServerError
 from tracetune.files import canonical_json
 from tracetune.hosted_calls import Ambiguous, Missing, NotTaken, Refused
 from tracetune.llm.anthropic_results import collect, first_custom_id
+from tracetune.llm.contracts import Unfinished
 from tracetune.llm.entries import Created, Gone, Round, Void
 from tracetune.llm.ledger import Batch
 from tracetune.llm.session import Offer, Session
@@ -45,7 +46,8 @@ def settle_batches(session: Session, wanted: set[str]) -> None:
     """Brings batches of earlier runs to an end, if a wanted request is in them.
 
     Raises:
-        ServerError: A batch is not done before the deadline, or the service cannot be reached.
+        Unfinished: A batch is not done before the deadline.
+        ServerError: The service cannot be reached.
     """
     for batch in session.ledger.contents.open_batches():
         if not any(planned.hash in wanted for planned in batch.round.requests):
@@ -260,7 +262,7 @@ def _wait(session: Session, batch_id: str) -> dict[str, Any]:
     """The batch when it has ended; a status that is not known counts as under way.
 
     Raises:
-        ServerError: The deadline has passed.
+        Unfinished: The deadline has passed.
         Missing: It is gone.
     """
     said, shown = 0.0, ""
@@ -271,7 +273,7 @@ def _wait(session: Session, batch_id: str) -> dict[str, Any]:
             return found
         now = time.monotonic()
         if now + session.options.poll_seconds > session.until:
-            raise ServerError(
+            raise Unfinished(
                 f"the batch has not ended after llm.deadline_hours="
                 f"{session.options.deadline_hours:g} (status {status})",
                 where=f"batch {batch_id}",

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
+from tracetune.errors import ServerError
 from tracetune.records import Record, Text
 
 Outcome = Literal[
@@ -112,6 +113,10 @@ class TextResult(Record):
     usd: float = Field(default=0.0, ge=0)
 
 
+class Unfinished(ServerError):
+    """What was sent is not done yet. It is kept, and the same call picks it up another day."""
+
+
 class TextWriter(Protocol):
     """Who writes text."""
 
@@ -131,6 +136,7 @@ class TextWriter(Protocol):
 
         Raises:
             ConfigurationError: Key, address or model are not usable.
+            Unfinished: The service has not done its work in the time it was given.
             ServerError: The service cannot be reached or is not what it should be.
         """
         ...
