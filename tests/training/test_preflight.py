@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.helpers import answer, dpo_job, examples, pairs, prompt, sft_job
+from tests.training.helpers import answer, examples, pairs, prompt, sft_job
 from tracetune.errors import GateError
-from tracetune.records import Message, Preference
+from tracetune.records import Message, Preference, make_preference
 from tracetune.training import base as base_model
 from tracetune.training import checkpoints, dpo, preflight, sft, trainers
 from tracetune.training.base import BaseModelRef
+from tracetune.training.job import build_job, write_dataset
 from tracetune.training.options import DpoOptions, PreflightOptions, SftOptions
 from tracetune.training.rendering import MaskRule, Renderer, as_dicts
 
 pytestmark = pytest.mark.training
+
+CALLS = [*answer("look"), Message(role="tool", content="rain")]
 
 
 def _report(base: BaseModelRef, rows: list, stage: object, **limits: float) -> object:
@@ -44,8 +47,14 @@ def test_sft_mask_equals_what_trl_trains(
         )
 
 
-def test_dpo_mask_equals_what_trl_trains(base: BaseModelRef, tmp_path: Path) -> None:
-    job = dpo_job(base, tmp_path / "rows", None, rows=9)
+@pytest.mark.parametrize("calls", [False, True])
+def test_dpo_mask_equals_what_trl_trains(base: BaseModelRef, tmp_path: Path, calls: bool) -> None:
+    found = pairs(9)
+    if calls:
+        found = [with_calls(row, CALLS) for row in found]
+    dataset = write_dataset(tmp_path / "rows", found, [])
+    stage = DpoOptions(trainer={"num_train_epochs": 2, "per_device_train_batch_size": 4})
+    job = build_job("dpo", base=base, dataset=dataset, stage=stage, seed=5, threads=1)
     tokenizer = base_model.load_tokenizer(base)
     rows = trainers.load_rows(job, tokenizer)
     place = checkpoints.open_place(job, tmp_path / "work")
@@ -56,6 +65,25 @@ def test_dpo_mask_equals_what_trl_trains(base: BaseModelRef, tmp_path: Path) -> 
             length = int(batch["attention_mask"][side].sum())
             assert batch["input_ids"][side][:length].tolist() == rendered.ids
             assert batch["completion_mask"][side][:length].tolist() == rendered.mask
+            trained = [i for i, bit in zip(rendered.ids, rendered.mask, strict=True) if bit]
+            last = (row.row.chosen, row.row.rejected)[side][-1]
+            assert tokenizer.decode(trained) == last.content + "<|im_end|>"
+
+
+def with_calls(row: Preference, calls: list[Message]) -> Preference:
+    origin = row.provenance.model_dump(exclude={"content_hash"})
+    return make_preference(
+        prompt=row.prompt,
+        chosen=[*calls, *row.chosen],
+        rejected=[*calls, *row.rejected],
+        **origin,
+    )
+
+
+def test_calls_of_tools_that_both_sides_share_pass_the_gates(base: BaseModelRef) -> None:
+    report = _report(base, [with_calls(row, CALLS) for row in pairs(6)], DpoOptions())
+    assert report.passed
+    assert report.trained_by_role == {"assistant": 1.0}
 
 
 def test_one_bos_and_a_trained_end_in_every_row(base: BaseModelRef) -> None:

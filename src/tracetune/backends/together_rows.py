@@ -9,9 +9,7 @@ no provenance.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 from tracetune.files import canonical_json
@@ -103,15 +101,12 @@ class _Maker:
         The service takes one message per side. Turns that both sides share before it, such as
         calls of tools, are no part of the choice, and so stand in the input.
         """
-        shared = _shared(row.chosen, row.rejected)
-        before = [*row.prompt, *row.chosen[:shared]]
+        before, better, worse = row.parted()
         return self._weighted(
             {
                 "input": {"messages": [self._message(message) for message in before]},
-                "preferred_output": [self._message(message) for message in row.chosen[shared:]],
-                "non_preferred_output": [
-                    self._message(message) for message in row.rejected[shared:]
-                ],
+                "preferred_output": [self._message(message) for message in better],
+                "non_preferred_output": [self._message(message) for message in worse],
             },
             row,
         )
@@ -133,9 +128,3 @@ class _Maker:
     def _weighted(self, line: dict[str, Any], row: Example | Preference) -> dict[str, Any]:
         weight = row.provenance.weight
         return line if weight == 1.0 else {**line, "weight": weight}
-
-
-def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
-    """How many turns two answers have in common before the last turn of either."""
-    pairs = zip(chosen[:-1], rejected[:-1], strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

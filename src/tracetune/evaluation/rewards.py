@@ -66,9 +66,10 @@ def preference_scores(
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         rows = [
-            token_ids(generator, pair.prompt, answer, pair.id)
+            token_ids(generator, prompt, answer, pair.id)
             for pair in batch
-            for answer in (pair.chosen, pair.rejected)
+            for prompt, *answers in [pair.parted()]
+            for answer in answers
         ]
         ours = answer_log_probs(generator, policy, rows)
         theirs = answer_log_probs(generator, reference, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -54,6 +55,17 @@ class Preference(Row):
     def content(self) -> Any:
         """Prompt, chosen and rejected."""
         return [plain(self.prompt), plain(self.chosen), plain(self.rejected)]
+
+    def parted(self) -> tuple[list[Message], list[Message], list[Message]]:
+        """Prompt, better and worse answer, without the turns that both answers begin with.
+
+        Such turns (calls of tools and what came back) are no part of the choice: they add the same
+        to the log-probability of both sides. They end the prompt; each side keeps its last turn.
+        """
+        pairs = zip(self.chosen[:-1], self.rejected[:-1], strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        prompt = [*self.prompt, *self.chosen[:shared]]
+        return prompt, self.chosen[shared:], self.rejected[shared:]
 
     @model_validator(mode="after")
     def _check(self) -> Preference:

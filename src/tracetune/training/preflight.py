@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +20,7 @@ from tracetune.training.options import Method, OverLength, PreflightOptions, Sta
 
 if TYPE_CHECKING:
     from tracetune.training.base import BaseModelRef
-    from tracetune.training.rendering import Rendered, Renderer
+    from tracetune.training.rendering import Estimated, Rendered, Renderer
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
@@ -50,6 +50,8 @@ class PreflightReport(BaseModel):
 
     Attributes:
         method: ``sft`` or ``dpo``.
+        counted_by: ``tokenizer``; or ``bytes`` where the tokenizer of the base model is not here:
+            then lengths are estimated, and what only a tokenizer can tell is None.
         rows_in: Rows given.
         rows_used: Rows that will be trained on.
         validation_rows: Validation rows that will be used.
@@ -78,6 +80,7 @@ class PreflightReport(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Method
+    counted_by: Literal["tokenizer", "bytes"] = "tokenizer"
     rows_in: int
     rows_used: int
     validation_rows: int
@@ -92,11 +95,11 @@ class PreflightReport(BaseModel):
     trained_by_role: dict[str, float]
     lost_completion_tokens: int
     lost_completion_share: float
-    end_untrained: int
-    end_doubled: int
+    end_untrained: int | None
+    end_doubled: int | None
     bos_per_row: tuple[int, int] | None
-    bos_doubled: int
-    prompt_mismatch: int
+    bos_doubled: int | None
+    prompt_mismatch: int | None
     duplicates: int
     identical_pairs: int
     gates: list[Gate]
@@ -128,16 +131,18 @@ class RenderedRow:
 
 
 def render_rows(
-    renderer: Renderer, rows: Sequence[Example | Preference | Rating]
+    renderer: Renderer | Estimated, rows: Sequence[Example | Preference | Rating]
 ) -> list[RenderedRow]:
     """Renders rows as the trainer does; for pairs both sides share where the prompt ends."""
     from tracetune.training.rendering import as_dicts
 
     rendered = []
     for row in rows:
-        sides = [row.chosen, row.rejected] if isinstance(row, Preference) else [row.completion]
-        prompt = as_dicts(row.prompt)
-        sequences = [renderer.render(prompt, as_dicts(side)) for side in sides]
+        prompt, *sides = (
+            row.parted() if isinstance(row, Preference) else (row.prompt, row.completion)
+        )
+        before = as_dicts(prompt)
+        sequences = [renderer.render(before, as_dicts(side)) for side in sides]
         answers = [sum(turn.role == "assistant" for turn in side) for side in sides]
         rendered.append(RenderedRow(row, sequences, answers))
     return rendered
@@ -172,7 +177,7 @@ def inspect(
     Args:
         train: Training rows.
         validation: Validation rows; may be empty.
-        base: The base model (its tokenizer and template are used).
+        base: The base model (its tokenizer and template are used, if they are here).
         method: ``sft`` with examples, ``dpo`` with preferences or ``kto`` with ratings.
         stage: Parameters of the stage; the profile of ``base`` fills what they leave open.
         options: Thresholds of the gates.
@@ -183,11 +188,12 @@ def inspect(
     """
     from tracetune.training import arguments
     from tracetune.training.base import load_tokenizer
-    from tracetune.training.rendering import MaskRule, Renderer
+    from tracetune.training.rendering import Estimated, MaskRule, Renderer
 
     trainer = arguments.trainer_arguments(method, stage.trainer, base.profile)
-    tokenizer = load_tokenizer(base)
-    renderer = Renderer(tokenizer, MaskRule(*arguments.mask_switches(method, trainer)))
+    tokenizer = load_tokenizer(base) if base.path else None
+    rule = MaskRule(*arguments.mask_switches(method, trainer))
+    renderer = Renderer(tokenizer, rule) if tokenizer else Estimated()
     max_length = trainer.get("max_length")
     rendered = render_rows(renderer, train)
     held_out = render_rows(renderer, validation)
@@ -197,7 +203,8 @@ def inspect(
         if (reason := drop_reason(row, max_length, stage.over_length))
     }
     kept = [row for row in rendered if row.row.id not in dropped]
-    facts = _facts(kept, max_length, _ends(tokenizer, base), tokenizer.bos_token_id)
+    ends, bos = (_ends(tokenizer, base), tokenizer.bos_token_id) if tokenizer else (set(), None)
+    facts = _facts(kept, max_length, ends, bos)
     facts["over_length"] = sum(
         1 for row in [*rendered, *held_out] if max_length and row.length > max_length
     )
@@ -215,7 +222,39 @@ def inspect(
         **facts,
     )
     gates = _gates(report, stage.over_length, options or PreflightOptions())
+    if tokenizer is None:
+        return _without_tokenizer(report, gates, base, train)
     return report.model_copy(update={"gates": gates})
+
+
+def _without_tokenizer(
+    report: PreflightReport,
+    gates: list[Gate],
+    base: BaseModelRef,
+    rows: Sequence[Example | Preference | Rating],
+) -> PreflightReport:
+    """The report as far as it goes without a tokenizer, with a line that says so."""
+    identical = sum(isinstance(row, Preference) and row.chosen == row.rejected for row in rows)
+    lost = ("end_untrained", "end_doubled", "bos_doubled", "prompt_mismatch")
+    unknown = ("end_of_turn", "bos", "prompt_prefix", "other_roles", "identical_pairs")
+    said = Gate(
+        name="tokenizer",
+        value=0.0,
+        limit=0.0,
+        passed=True,
+        text=f"the tokenizer of {base.id} is not on this machine: tokens are estimated from bytes, "
+        f"and {', '.join(name.replace('_', ' ') for name in unknown)} are not checked; name a copy "
+        "of the model or a folder with its tokenizer in base_model.local",
+    )
+    return report.model_copy(
+        update={
+            **dict.fromkeys(lost),
+            "counted_by": "bytes",
+            "trained_by_role": {},
+            "identical_pairs": identical,
+            "gates": [*(gate for gate in gates if gate.name not in unknown), said],
+        }
+    )
 
 
 def _ends(tokenizer: object, base: BaseModelRef) -> set[int]:
@@ -316,7 +355,7 @@ def _gates(report: PreflightReport, policy: OverLength, limits: PreflightOptions
         ),
         (
             "end_of_turn",
-            report.end_untrained + report.end_doubled,
+            (report.end_untrained or 0) + (report.end_doubled or 0),
             limits.max_untrained_end,
             f"{report.end_untrained} sequences do not train their end-of-turn and "
             f"{report.end_doubled} train it twice: such a model does not stop where it should; "
@@ -324,14 +363,14 @@ def _gates(report: PreflightReport, policy: OverLength, limits: PreflightOptions
         ),
         (
             "bos",
-            report.bos_doubled,
+            report.bos_doubled or 0,
             0,
             f"{report.bos_doubled} sequences start with two beginning-of-sequence tokens; take it "
             "out of the chat template or out of the rows",
         ),
         (
             "prompt_prefix",
-            report.prompt_mismatch,
+            report.prompt_mismatch or 0,
             limits.max_prompt_mismatch,
             f"{report.prompt_mismatch} prompts are rendered differently alone than before their "
             "answer, so serving would differ from training; correct the chat template",

@@ -89,11 +89,8 @@ def as_dataset(rows: Sequence[RenderedRow]) -> Any:
             label = {"label": row.good} if isinstance(row, Rating) else {}
             prompt, completion = as_dicts(row.prompt), as_dicts(row.completion)
             return {"prompt": prompt, "completion": completion, **label}
-        return {
-            "prompt": as_dicts(row.prompt),
-            "chosen": as_dicts(row.chosen),
-            "rejected": as_dicts(row.rejected),
-        }
+        parts = (as_dicts(part) for part in row.parted())
+        return dict(zip(("prompt", "chosen", "rejected"), parts, strict=True))
 
     return Dataset.from_list([plain(row.row) for row in rows])
 
