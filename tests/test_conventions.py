@@ -127,6 +127,8 @@ def test_paths_follow_layer_tenant_name_pipeline(context):
             assert path == f"{name}/demo/demo"
         elif name == "cli_schema":
             assert path == "01_raw/demo/cli/demo.yaml"
+        elif name == "conversations":
+            assert path == "01_raw/demo/conversations"
         elif name in ("anima", "published_eisv"):
             assert path.rpartition(".")[0] == "01_raw/demo/eisv/demo"
         elif "." not in name:

@@ -34,7 +34,7 @@ WindowRow = PromptRow | EisvTrajectory
 
 DropReason = Literal["same_session", "near_test", "near_validation", "gap"]
 
-Method = Literal["time", "hash", "block"]
+Method = Literal["time", "hash", "block", "strata"]
 
 VALIDATION_ABOVE = 100
 """Up to this many training rows (of the larger kind) none are set aside (source document 003)."""
@@ -71,7 +71,8 @@ class SplitManifest(BaseModel):
 
     Attributes:
         format: Version of this document.
-        method: ``time`` (telemetry), ``hash`` (data without time) or ``block`` (time series).
+        method: ``time`` (telemetry), ``hash`` (data without time), ``block`` (time series) or
+            ``strata`` (conversations).
         seed: Seed of the draw.
         options: How rows were divided.
         test_start: Cut-off of the method ``time``, else None.

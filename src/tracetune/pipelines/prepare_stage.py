@@ -11,10 +11,10 @@ from kedro.pipeline import Node, Pipeline
 
 from tracetune.eisv.eisv_options import EisvOptions
 from tracetune.eisv.prompt import VARIANTS
-from tracetune.errors import ConfigurationError
+from tracetune.errors import ConfigurationError, DataError
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import SYNTHETIC, Example, Preference
-from tracetune.runs import previous_release
+from tracetune.runs import no_release, previous_release
 from tracetune.splits import SplitManifest
 from tracetune.splits_derived import fitted_groups
 from tracetune.telemetry.options import TelemetryOptions
@@ -47,9 +47,15 @@ def select_test_pairs(splits: dict[str, Any], preferences: list[Preference]) -> 
 
 
 def resolve_base(
-    base_model: BaseModelOptions, embedded: EmbeddedRecipe, test: list[Example], models: Path
+    base_model: BaseModelOptions,
+    embedded: EmbeddedRecipe,
+    test: list[Example],
+    models: Path,
+    backend: str = "local",
 ) -> dict[str, Any]:
     """Finds or builds the base model, and checks that no held-out row was in its text.
+
+    Together AI trains its own copy: there a base that is not on this machine is not fetched.
 
     Returns:
         The base model with its hashes (:class:`tracetune.training.base.BaseModelRef`).
@@ -57,7 +63,7 @@ def resolve_base(
     from tracetune.training.base import resolve
     from tracetune.training.embedded import check_no_leak
 
-    base = resolve(base_model, models, embedded)
+    base = resolve(base_model, models, embedded, hosted=backend == "together")
     if base.kind == "embedded":
         check_no_leak(embedded, [_said(row) for row in test])
     return base.model_dump(mode="json")
@@ -95,6 +101,8 @@ def _previous(
     *,
     fitted_alike: bool = False,
 ) -> dict[str, Any]:
+    if base["kind"] == "hosted":
+        return no_release("the base is hosted: an earlier adapter cannot be compared on it here")
     manifest = SplitManifest.model_validate(splits)
     groups = fitted_groups(manifest) if fitted_alike else None
     return previous_release(released, base["weights_sha256"], manifest.test_start, task, groups)
@@ -145,6 +153,39 @@ def decide_cli(splits: dict[str, Any], sft: SftOptions, dry_run: bool) -> dict[s
     counted = decision.reason.replace(KINDS["examples"], "checked examples")
     reason = f"{counted}, then DPO on what it gets wrong"
     changed = {"method": "dpo", "reason": reason, "stages": stages, "missing": {}}
+    return decision.model_copy(update=changed).model_dump(mode="json")
+
+
+def decide_twin(
+    splits: dict[str, Any], sft: SftOptions, dpo: DpoOptions, dry_run: bool
+) -> dict[str, Any]:
+    """SFT on the gold turns, then DPO; too few turns stop the run, too few pairs leave DPO out."""
+    counts = count_rows(SplitManifest.model_validate(splits))
+    enough = Thresholds(pairs=dpo.min_dpo_pairs, examples=sft.min_sft_examples)
+    if counts.examples < enough.examples:
+        raise DataError(
+            f"{counts.examples} gold turns for training, at least {enough.examples} are needed",
+            where="twin_sft.min_sft_examples",
+            remedy="put more conversations into data/01_raw/<tenant>/conversations; surgery.json "
+            "says which rules left answers out. Fewer turns: lower the parameter",
+        )
+    paired = counts.pairs >= enough.pairs
+    decision = demand(
+        "dpo" if paired else "sft",
+        counts,
+        enough,
+        dry_run=checked_flag(dry_run),
+        with_sft=not paired or dpo.start_from == "sft",
+    )
+    # Turns are gold by rules; no person approved them.
+    reason = decision.reason.replace(KINDS["examples"], "gold turns")
+    stages, missing = decision.stages, {}
+    if not paired:
+        lacking = enough.pairs - counts.pairs
+        why = f"{counts.pairs} pairs, at least {enough.pairs} are needed for DPO"
+        stages = {**stages, "dpo": stages["dpo"].model_copy(update={"reason": why})}
+        reason, missing = f"{reason}; no DPO: {why}", {"pairs": lacking}
+    changed = {"reason": reason, "stages": stages, "missing": missing}
     return decision.model_copy(update=changed).model_dump(mode="json")
 
 
@@ -211,6 +252,17 @@ def resolve_previous_cli(
     return _previous(released, base, splits, {"compare": "cli"}, fitted_alike=True)
 
 
+def resolve_previous_twin(
+    released: Path, base: dict[str, Any], splits: dict[str, Any]
+) -> dict[str, Any]:
+    """The same for a model of one's own way of working.
+
+    Its conversations are not divided by time: an earlier adapter counts only if it was fitted to
+    the same ones.
+    """
+    return _previous(released, base, splits, {"compare": "twin"}, fitted_alike=True)
+
+
 def prepare_stage(
     pipeline: str,
     decide: Node,
@@ -239,7 +291,10 @@ def prepare_stage(
         ),
         Node(
             resolve_base,
-            inputs=["params:base_model", "params:embedded", "test", "embedded_models"],
+            inputs=[
+                *("params:base_model", "params:embedded", "test", "embedded_models"),
+                "params:backend",
+            ],
             outputs="base",
             name="resolve_base",
             tags="training",
@@ -277,7 +332,7 @@ def prepare_stage(
             **({"released": "released"} if previous else {}),
         },
         outputs=shared(pipeline, *tests, "base", "decision", *(["previous"] if previous else [])),
-        parameters={"base_model", "embedded", *telemetry}
+        parameters={"base_model", "embedded", "backend", *telemetry}
         | {n.removeprefix("params:") for n in parameters},
     )
 
