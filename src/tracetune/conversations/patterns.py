@@ -41,7 +41,7 @@ _VERBS = (
 _BEGIN = r"(?:^|[.!?:;]\s+|\n\s*(?:[-*]|\d+[.)])?\s*|,\s*(?:and |then |please |just )?)"
 _DIRECTIVE = (
     rf"{_BEGIN}(?:ok[.,]? )?(?:and |now |then |also |so |please |just |always |never )*"
-    rf"(?:{_VERBS})\b(?! (?:is|was|are|were|you|i|we|they|it)\b)",
+    rf"(?:{_VERBS})\b(?! (?:is|was|are|were|you|i|we|they)\b)",
     r"\bplease\b(?! (?:confirm|clarify))",
     r"\bi(?: want| would like|'d like) (?:you to|the|a|an|it|this|that|to have)\b",
     r"\bi need you to\b",
