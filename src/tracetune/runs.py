@@ -221,7 +221,11 @@ def previous_release(
         "from other training rows, perhaps from rows that are held out now": other_rows,
     }
     reasons = [f"{count} were made {what}" for what, count in passed.items() if count]
-    reason = ", ".join(reasons) or "none was released"
+    return no_release(", ".join(reasons) or "none was released")
+
+
+def no_release(reason: str) -> dict[str, Any]:
+    """What :func:`previous_release` gives where there is none; ``reason`` says why."""
     return {
         "path": None,
         "pipeline": None,

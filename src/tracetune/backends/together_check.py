@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from tracetune.errors import DataError
 from tracetune.files import canonical_json
+from tracetune.training.base import BaseModelRef
+from tracetune.training.rendering import TOKENS_PER_TURN, estimated_tokens
 
 ROLES = ("system", "user", "assistant", "tool")
 BEFORE = {
@@ -25,8 +27,6 @@ BEFORE = {
 """By role: which may stand before it; None is the start."""
 _KEYS = {"sft": {"messages"}, "dpo": {"input", "preferred_output", "non_preferred_output"}}
 _SHOWN = 100
-_BYTES_PER_TOKEN = 3
-_TOKENS_PER_TURN = 8
 
 CountTokens = Callable[[str], int]
 Line = dict[str, Any]
@@ -53,7 +53,8 @@ class CheckReport(BaseModel):
 
     Attributes:
         rows: Number of lines.
-        tokens: Tokens of all lines; an estimate, because the service's template may add some.
+        tokens: Tokens of all texts of all lines, of a pair those of both answers; an estimate,
+            because the service's template may add some.
         longest: Tokens of the longest line.
         problems: What is wrong.
     """
@@ -66,16 +67,16 @@ class CheckReport(BaseModel):
     problems: list[Problem]
 
 
-def token_counter(base: Path) -> CountTokens:
-    """Counts tokens with the tokenizer of the local base, or by the bytes if it has none."""
-    path = base / "tokenizer.json"
-    if not path.is_file():
-        return lambda text: len(text.encode("utf-8")) // _BYTES_PER_TOKEN + 1
+def token_counter(base: BaseModelRef) -> tuple[CountTokens, str]:
+    """Counts tokens, and says by what: ``tokenizer``, or ``bytes`` if the base has none here."""
+    path = Path(base.path) / "tokenizer.json"
+    if not base.path or not path.is_file():
+        return estimated_tokens, "bytes"
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), "tokenizer"
 
 
 def check_lines(
@@ -102,8 +103,8 @@ def check_lines(
         number = numbers[index] if numbers else index + 1
         reasons = list(_shape(line, method))
         if not reasons:
-            tokens = _tokens(line, count)
-            total, most = total + tokens, max(most, tokens)
+            tokens, other = _tokens(line, count)
+            total, most = total + tokens + other, max(most, tokens)
             if tokens > longest:
                 reason = f"about {tokens} tokens, more than the {longest} that fit"
                 problems.append(Problem(line=number, reason=reason, long=True))
@@ -115,8 +116,13 @@ def check_lines(
     return CheckReport(rows=len(lines), tokens=total, longest=most, problems=problems)
 
 
-def demand(reports: dict[str, CheckReport], folder: str) -> None:
+def demand(reports: dict[str, CheckReport], folder: str, counted_by: str = "tokenizer") -> None:
     """Stops if any file has a problem or there is nothing to train on.
+
+    Args:
+        reports: By file.
+        folder: Where the rows lie, for messages.
+        counted_by: ``tokenizer`` or ``bytes``.
 
     Raises:
         DataError: With every problem of every file.
@@ -131,11 +137,14 @@ def demand(reports: dict[str, CheckReport], folder: str) -> None:
     if not found:
         return
     shown = "\n".join(f"  {line}" for line in found[:_SHOWN])
+    long = any(problem.long for report in reports.values() for problem in report.problems)
+    more = "; tokens are estimated from bytes: base_model.local can name the model's tokenizer"
     rest = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise DataError(
         f"{len(found)} problems in the rows; nothing was uploaded:\n{shown}{rest}",
         where=folder,
-        remedy="correct or leave out these rows, then run again",
+        remedy="correct or leave out these rows, then run again"
+        + (more if long and counted_by == "bytes" else ""),
     )
 
 
@@ -220,13 +229,13 @@ def _last_is(messages: Any, role: str) -> bool:
     return bool(messages[-1].get("role") == role)
 
 
-def _tokens(line: Line, count: CountTokens) -> int:
-    """Tokens of a row; of a pair, of its longer side."""
+def _tokens(line: Line, count: CountTokens) -> tuple[int, int]:
+    """Tokens of a row; of a pair those with its longer answer, and those of the shorter one."""
 
     def length(messages: Sequence[Line]) -> int:
-        return sum(count(message["content"]) + _TOKENS_PER_TURN for message in messages)
+        return sum(count(message["content"]) + TOKENS_PER_TURN for message in messages)
 
     if "messages" in line:
-        return length(line["messages"])
+        return length(line["messages"]), 0
     answers = (length(line["preferred_output"]), length(line["non_preferred_output"]))
-    return length(line["input"]["messages"]) + max(answers)
+    return length(line["input"]["messages"]) + max(answers), min(answers)

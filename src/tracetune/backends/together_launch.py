@@ -106,7 +106,7 @@ class Launch:
                 rows=prepared.rows,
                 dropped=prepared.dropped,
                 redacted=prepared.redacted,
-                tokens=prepared.tokens,
+                tokens=sum(prepared.tokens.values()),
             )
         )
 

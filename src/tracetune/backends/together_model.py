@@ -11,7 +11,7 @@ from tracetune.errors import DataError
 from tracetune.files import atomic_folder, read_json, sha256_file, write_json
 from tracetune.training import base as base_model
 from tracetune.training import model_folder, vllm_check
-from tracetune.training.base import TOKENIZER_FILES
+from tracetune.training.base import TOKENIZER_FILES, BaseModelRef
 from tracetune.training.job import job_hash
 
 _METRICS = {
@@ -43,12 +43,15 @@ def write(remote: RemoteJob, adapter: Path, metrics: list[dict[str, Any]], out: 
     with atomic_folder(out) as folder:
         shutil.copyfile(adapter / model_folder.WEIGHTS, folder / model_folder.WEIGHTS)
         write_json(folder / "adapter_config.json", model_folder.adapter_config(config, job))
-        for name in TOKENIZER_FILES:
-            source = Path(job.base.path) / name
-            if source.is_file():
-                shutil.copyfile(source, folder / name)
+        if job.base.path:
+            for name in TOKENIZER_FILES:
+                source = Path(job.base.path) / name
+                if source.is_file():
+                    shutil.copyfile(source, folder / name)
         write_json(folder / "history.json", entries)
-        tokenizer = base_model.load_tokenizer(job.base)
+        probes = {}
+        if job.base.path:
+            probes = model_folder.template_probes(base_model.load_tokenizer(job.base))
         write_json(
             folder / "manifest.json",
             {
@@ -66,9 +69,9 @@ def write(remote: RemoteJob, adapter: Path, metrics: list[dict[str, Any]], out: 
                 "over_length": job.over_length,
                 "rows": remote.rows,
                 "dropped": remote.dropped,
-                "template_probes": model_folder.template_probes(tokenizer),
+                "template_probes": probes,
                 "adapter_sha256": sha256_file(folder / model_folder.WEIGHTS),
-                "vllm": vllm_check.check(folder, Path(job.base.path)),
+                "vllm": _served(folder, job.base),
                 "remote": {
                     "backend": remote.backend,
                     "id": remote.id,
@@ -107,14 +110,18 @@ def check(remote: RemoteJob, adapter: Path) -> dict[str, Any]:
         raise _wrong(adapter, f"its kind is {kind!r}, not LORA")
     if rank != remote.arguments["lora_r"]:
         raise _wrong(adapter, f"its rank is {rank}, asked for was {remote.arguments['lora_r']}")
-    base, modules = _base_shapes(Path(remote.job.base.path)), set()
+    ref, modules = remote.job.base, set()
+    base = _base_shapes(Path(ref.path)) if ref.here else None
     for name, shape in _shapes(weights).items():
         module = name.removeprefix(_PREFIX).partition(".lora_")[0]
-        side, target = 1 if ".lora_A." in name else 0, base.get(f"{module}.weight")
-        if ".lora_" not in name or target is None:
+        side, target = 1 if ".lora_A." in name else 0, None
+        if base is not None:
+            target = base.get(f"{module}.weight")
+        if ".lora_" not in name or (base is not None and target is None):
             raise _wrong(adapter, f"the local base has no layer for {name!r}")
-        if shape[side] != target[side] or shape[1 - side] != rank:
-            raise _wrong(adapter, f"{name!r} is {shape}, the layer of the local base {target}")
+        if shape[1 - side] != rank or (target is not None and shape[side] != target[side]):
+            of_base = f", the layer of the local base {target}" if target else ""
+            raise _wrong(adapter, f"{name!r} is {shape} at rank {rank}{of_base}")
         modules.add(module.split(".")[-1])
     # As asked for and as found: the service may write a pattern, and no dropout in what it serves.
     return {
@@ -131,6 +138,13 @@ def history(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
         entry = {_METRICS.get(name, name): value for name, value in row.items() if name != _STEP}
         entries.append({"step": int(row.get(_STEP, 0)), **entry})
     return sorted(entries, key=lambda entry: entry["step"])
+
+
+def _served(folder: Path, base: BaseModelRef) -> dict[str, Any]:
+    """Whether vLLM serves it; nobody can tell without the base."""
+    if not base.here:
+        return {"serves": None, "problems": ["the base model is not on this machine"], "flags": []}
+    return vllm_check.check(folder, Path(base.path))
 
 
 def _base_shapes(folder: Path) -> dict[str, list[int]]:
@@ -159,5 +173,5 @@ def _wrong(adapter: Path, why: str) -> DataError:
     return DataError(
         f"the downloaded adapter cannot be used: {why}",
         where=str(adapter),
-        remedy="base_model.id must be a copy of the hosted model (together.model)",
+        remedy="base_model.local (or base_model.id) must be a copy of the hosted model",
     )

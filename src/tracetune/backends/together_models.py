@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tracetune.errors import ConfigurationError
 from tracetune.training.job import TrainingJob
@@ -25,6 +25,7 @@ class HostedModel(BaseModel):
         sft: Longest row for SFT, in tokens.
         dpo: Longest row for DPO; None if only the service knows.
         full: Whether all weights can be trained, not LoRA alone; LoRA can be done with all.
+        size: Weights in billions; decides the rate.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,39 @@ class HostedModel(BaseModel):
     sft: int
     dpo: int | None
     full: bool
+    size: float = Field(gt=0)
+
+
+class Rate(BaseModel):
+    """What a million tokens of training cost, by the size of the model.
+
+    Attributes:
+        up_to: Weights in billions up to which the rate holds.
+        least: US dollars for the cheapest kind of training (LoRA, SFT).
+        most: US dollars for the dearest kind (all weights, DPO).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    up_to: float
+    least: float
+    most: float
+
+
+class Rates(BaseModel):
+    """The rates that were public on one day.
+
+    Attributes:
+        as_of: The day, ISO.
+        source: Where they were read.
+        usd_per_million: The rates, smallest models first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: str
+    source: str
+    usd_per_million: list[Rate]
 
 
 class Table(BaseModel):
@@ -42,6 +76,7 @@ class Table(BaseModel):
     Attributes:
         as_of: The day on which it was read, ISO.
         source: Where it was read.
+        rates: What training costs.
         models: The rows.
     """
 
@@ -49,7 +84,15 @@ class Table(BaseModel):
 
     as_of: str
     source: str
+    rates: Rates
     models: list[HostedModel]
+
+    def rate(self, model: str) -> Rate | None:
+        """The rate of a model; None if the table does not know it."""
+        size = next((row.size for row in self.models if row.id == model), None)
+        if size is None:
+            return None
+        return next((rate for rate in self.rates.usd_per_million if size <= rate.up_to), None)
 
 
 class _LoraLimits(BaseModel):
@@ -125,7 +168,7 @@ def choose(job: TrainingJob, given: str | None) -> str:
     """The hosted model that a job trains.
 
     Args:
-        job: The job; its base is the local copy.
+        job: The job; its base is the hosted model itself, or a local copy of it.
         given: ``together.model``.
 
     Raises:
@@ -134,7 +177,7 @@ def choose(job: TrainingJob, given: str | None) -> str:
     if given is not None:
         refuse_inference_names(given)
         return given
-    base = job.base.id
+    base = job.base.hosted or job.base.id
     refuse_inference_names(base, where="base_model.id")
     for row in table().models:
         if base in (row.id, row.hub):
@@ -143,7 +186,7 @@ def choose(job: TrainingJob, given: str | None) -> str:
         f"no hosted model is known for base_model.id={base!r}{_closest(base)}",
         where=_WHERE,
         remedy="set together.model to the id of the hosted model that the local base is a copy of, "
-        f"or base_model.id to one of: {', '.join(row.hub for row in table().models[:6])} … "
+        f"or base_model.id to one of: {', '.join(row.id for row in table().models[:6])} … "
         "(docs/together.md)",
     )
 

@@ -27,7 +27,8 @@ class Prepared:
         model: The hosted model.
         checkpoint: Id of the job that training goes on from; empty to start from the model.
         files: The compiled files.
-        tokens: Tokens of all files, counted here.
+        tokens: Tokens of each file, counted here.
+        counted_by: ``tokenizer``, or ``bytes`` if the tokenizer of the model is not here.
         key: Hash of all that decides the result.
     """
 
@@ -36,7 +37,8 @@ class Prepared:
     model: str
     checkpoint: str
     files: list[Compiled]
-    tokens: int
+    tokens: dict[str, int]
+    counted_by: str
     key: str
 
     @property
@@ -76,7 +78,7 @@ def prepare(job: TrainingJob, options: TogetherOptions, stage: str) -> Prepared:
             remedy="choose raise or drop",
         )
     files = compile_rows(job, redact=options.redact)
-    count = token_counter(Path(job.base.path))
+    count, counted_by = token_counter(job.base)
     reports: dict[str, CheckReport] = {}
     for compiled in files:
         given: dict[str, Any] = {"longest": int(job.trainer["max_length"]), "count": count}
@@ -84,14 +86,15 @@ def prepare(job: TrainingJob, options: TogetherOptions, stage: str) -> Prepared:
         if job.over_length == "drop" and _leave_out(compiled, report):
             report = check_lines(compiled.lines, job.method, numbers=compiled.sources, **given)
         reports[compiled.name] = report
-    demand(reports, job.dataset.path)
+    demand(reports, job.dataset.path, counted_by)
     return Prepared(
         job=job,
         stage=stage,
         model=model,
         checkpoint=checkpoint,
         files=files,
-        tokens=sum(report.tokens for report in reports.values()),
+        tokens={name: report.tokens for name, report in reports.items()},
+        counted_by=counted_by,
         key=_key(job, options, model, checkpoint, files),
     )
 

@@ -56,7 +56,9 @@ def notes(decision: Document, candidates: Document, plans: dict[str, Document]) 
 
 
 def costs(plans: dict[str, Document]) -> list[str]:
-    """What the planned stages of a dry run would take."""
+    """What the planned stages of a dry run would take: time here, or money at Together AI."""
+    from tracetune.backends.together_prices import Price, price_lines
+
     found = []
     for stage, plan in plans.items():
         cost = plan["estimate"]
@@ -65,7 +67,12 @@ def costs(plans: dict[str, Document]) -> list[str]:
                 f"{stage.upper()} would take about {cost['seconds']:.0f} s on this machine: "
                 f"{cost['steps']} steps, {cost['tokens']:,} tokens."
             )
-    return found
+    prices = [
+        (stage, Price.model_validate(plan["price"]))
+        for stage, plan in plans.items()
+        if plan["price"]
+    ]
+    return found + price_lines(prices)
 
 
 def dry_run_lines(
@@ -85,7 +92,8 @@ def dry_run_lines(
         lengths = report["sequence_tokens"]
         lines.append(
             f"Preflight of {stage.upper()}: {report['rows_used']} of {report['rows_in']} rows, "
-            f"{lengths['p50']} to {lengths['p100']} tokens, {report['trained_tokens']:,} trained; "
+            f"{'about ' if report['counted_by'] == 'bytes' else ''}{lengths['p50']} to "
+            f"{lengths['p100']} tokens, {report['trained_tokens']:,} trained; "
             + (f"failed: {', '.join(failed)}" if failed else "all checks hold")
         )
     return [*lines, *costs(plans)]

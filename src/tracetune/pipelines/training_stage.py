@@ -7,11 +7,14 @@ stage that does not train hands on a folder that holds only a status; nothing is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.train_node import TRAIN_PARAMETERS, for_stage, train_node
 from tracetune.records import SYNTHETIC, Example
@@ -26,7 +29,20 @@ from tracetune.training.options import (
     StageOptions,
 )
 
+if TYPE_CHECKING:
+    from tracetune.training.job import TrainingJob
+    from tracetune.training.preflight import PreflightReport
+
 Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a job would run."""
+
+    backend: str
+    together: TogetherOptions
+    jobs: RemoteJobs
 
 
 def select_rows(splits: Document, rows: list[AnyRow]) -> tuple[list[AnyRow], list[AnyRow]]:
@@ -121,12 +137,17 @@ def plan_sft(
     options: SftOptions,
     seed: int,
     work: Path,
+    backend: str,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
     *,
     stage: str = "sft",
 ) -> Document:
     """The SFT job with a time estimate, once the preflight gates have passed."""
     return _plan(
-        "sft", train, validation, base, report, decision, options, seed, work, None, stage=stage
+        *("sft", train, validation, base, report, decision, options, seed, work),
+        *(_Place(backend, together, jobs), None),
+        stage=stage,
     )
 
 
@@ -139,11 +160,16 @@ def plan_real(
     options: SftOptions,
     seed: int,
     work: Path,
+    backend: str,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> Document:
     """The SFT job without synthetic rows."""
     stage = "real"
     return _plan(
-        "sft", train, validation, base, report, decision, options, seed, work, None, stage=stage
+        *("sft", train, validation, base, report, decision, options, seed, work),
+        *(_Place(backend, together, jobs), None),
+        stage=stage,
     )
 
 
@@ -156,6 +182,9 @@ def plan_dpo(
     options: DpoOptions,
     seed: int,
     work: Path,
+    backend: str,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
     sft_adapter: Path,
 ) -> Document:
     """The DPO job with a time estimate, once the preflight gates have passed."""
@@ -163,10 +192,11 @@ def plan_dpo(
     chosen = decision["stages"]["dpo"]["chosen"]
     if chosen and before.status == "waiting" and options.start_from == "sft":
         # Its SFT runs elsewhere and has not ended: DPO never starts from another model instead.
-        nothing: Document = {"job_hash": None, "job": None, "estimate": None}
+        nothing: Document = {"job_hash": None, "job": None, "estimate": None, "price": None}
         return {"train": False, "reason": before.reason, "status": "waiting", **nothing}
     start = sft_adapter if before.status == "trained" else None
-    return _plan("dpo", train, validation, base, report, decision, options, seed, work, start)
+    at = _Place(backend, together, jobs)
+    return _plan("dpo", train, validation, base, report, decision, options, seed, work, at, start)
 
 
 def plan_kto(
@@ -178,6 +208,9 @@ def plan_kto(
     options: KtoOptions,
     seed: int,
     work: Path,
+    backend: str,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> Document:
     """The KTO job; weights that are not given make up for the rarer kind of answers."""
     from tracetune.training.kto import balanced_weights
@@ -187,7 +220,8 @@ def plan_kto(
         good = sum(row.good for row in train)
         given |= balanced_weights(good, len(train) - good)
     balanced = options.model_copy(update={"trainer": given})
-    return _plan("kto", train, validation, base, report, decision, balanced, seed, work, None)
+    at = _Place(backend, together, jobs)
+    return _plan("kto", train, validation, base, report, decision, balanced, seed, work, at, None)
 
 
 def _plan(
@@ -200,12 +234,12 @@ def _plan(
     options: StageOptions,
     seed: int,
     work: Path,
+    at: _Place,
     start_from: Path | None,
     *,
     stage: str | None = None,
 ) -> Document:
     from tracetune.training.base import BaseModelRef
-    from tracetune.training.estimate import estimate
     from tracetune.training.job import build_job, job_hash, write_dataset
     from tracetune.training.preflight import PreflightReport, enforce
 
@@ -217,13 +251,13 @@ def _plan(
         "status": none or ("planned" if decided["train"] else "skipped"),
     }
     if not decided["chosen"]:
-        return {**plan, "job_hash": None, "job": None, "estimate": None}
+        return {**plan, "job_hash": None, "job": None, "estimate": None, "price": None}
     inspected = PreflightReport.model_validate(report)
     failed = [gate.name for gate in inspected.gates if not gate.passed]
     if stage == "real" and failed:
         # It is there for comparison: few rows alone may fail a gate that all rows together pass.
         reason = f"the real rows alone do not pass the preflight ({', '.join(failed)})"
-        none_of_it = {"job_hash": None, "job": None, "estimate": None}
+        none_of_it = {"job_hash": None, "job": None, "estimate": None, "price": None}
         return {"train": False, "reason": reason, "status": "skipped", **none_of_it}
     enforce(inspected)
     job = build_job(
@@ -234,13 +268,21 @@ def _plan(
         seed=seed,
         start_from=start_from,
     )
-    cost = estimate(job, inspected).model_dump(mode="json") if decision["dry_run"] else None
-    return {
-        **plan,
-        "job_hash": job_hash(job),
-        "job": job.model_dump(mode="json"),
-        "estimate": cost,
-    }
+    costs: Document = {"estimate": None, "price": None}
+    if decision["dry_run"]:
+        costs |= _costs(job, inspected, at, stage or method)
+    return {**plan, "job_hash": job_hash(job), "job": job.model_dump(mode="json"), **costs}
+
+
+def _costs(job: TrainingJob, report: PreflightReport, at: _Place, stage: str) -> Document:
+    """What a planned job will take: time on this machine, or money at the service."""
+    if at.backend == "together":
+        from tracetune.backends.together_prices import price
+
+        return {"price": price(job, at.together, at.jobs, stage).model_dump(mode="json")}
+    from tracetune.training.estimate import estimate
+
+    return {"estimate": estimate(job, report).model_dump(mode="json")}
 
 
 def sft_stage(
@@ -332,7 +374,7 @@ def _stage(
             plan,
             inputs=[
                 *("train", "validation", "base", "preflight", "decision"),
-                *(options, "params:seed", "work"),
+                *(options, "params:seed", "work", "params:backend", "params:together", "jobs"),
                 *start,
             ],
             outputs="plan",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,23 +27,35 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+UNKNOWN = "unknown"
+"""Stands for a hash that nobody here can tell."""
+
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "tokenizer.model"]
 
 
+Kind = Literal["embedded", "local", "hub", "hosted"]
+Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|unknown)$")]
+
+
 class BaseModelRef(BaseModel):
-    """A base model that is on this machine, with the hashes an adapter is bound to.
+    """A base model, with the hashes an adapter is bound to.
+
+    It is on this machine, or (``hosted``) with a service that trains on it and shows no weights:
+    then what cannot be known is ``unknown``.
 
     Attributes:
         id: ``embedded``, a Hugging Face id, or the name of a local folder.
         revision: Commit of the hub, or hash of the recipe of the embedded model; null for a folder.
-        path: Folder with weights and tokenizer. Machine-dependent, never part of a job's hash.
+        path: Folder with weights and tokenizer; of a hosted model the folder with its tokenizer, or
+            empty. Machine-dependent, never part of a job's hash.
         profile: Recommended settings in use.
         kind: Where it came from.
         weights_sha256: Over the names and contents of its safetensors files.
         tokenizer_sha256: Over its tokenizer files.
         template_sha256: Of the text of its chat template; of an encoder, over the files that say
             how text becomes a vector (modules, pooling, prompts).
-        parameters: Number of weights.
+        parameters: Number of weights; None for a hosted model.
+        hosted: Id of the hosted model that it is, or is a copy of; None if nobody named one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,19 +64,29 @@ class BaseModelRef(BaseModel):
     revision: str | None
     path: str
     profile: str
-    kind: Literal["embedded", "local", "hub"]
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    tokenizer_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    template_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    parameters: int = Field(gt=0)
+    kind: Kind
+    weights_sha256: Hash
+    tokenizer_sha256: Hash
+    template_sha256: Hash
+    parameters: int | None = Field(gt=0)
+    hosted: str | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether its weights are on this machine."""
+        return self.kind != "hosted"
 
     def identity(self) -> dict[str, Any]:
         """What makes it this model, without the place where it lies or the settings in use."""
-        return self.model_dump(exclude={"path", "profile"})
+        return self.model_dump(exclude={"path", "profile", "hosted"})
 
 
 def resolve(
-    options: BaseModelOptions, cache_root: Path, recipe: EmbeddedRecipe | None = None
+    options: BaseModelOptions,
+    cache_root: Path,
+    recipe: EmbeddedRecipe | None = None,
+    *,
+    hosted: bool = False,
 ) -> BaseModelRef:
     """Finds, fetches or builds the base model and hashes it.
 
@@ -72,6 +94,8 @@ def resolve(
         options: Which model.
         cache_root: Folder under which an embedded model is kept by the hash of its recipe.
         recipe: How the embedded model is made.
+        hosted: It is trained by a service: an id that is no folder is one of the service's, and
+            nothing of it is fetched unless ``options.local`` names a copy.
 
     Raises:
         ConfigurationError: The id, revision or profile cannot be used.
@@ -91,6 +115,10 @@ def resolve(
         folder = build(recipe, cache_root)
         return describe(folder, options.id, recipe_hash(recipe)[:16], profile.name, "embedded")
     local = Path(options.id).expanduser()
+    if options.local is not None:
+        return _copy(options, cache_root, recipe, profile.name)
+    if hosted and not local.is_dir() and not options.id.startswith((".", "/", "~")):
+        return _hosted(options, profile.name)
     if local.is_dir():
         if options.revision is not None:
             raise ConfigurationError(
@@ -107,6 +135,71 @@ def resolve(
         )
     folder = from_hub(options.id, options.revision, where="base_model.id")
     return describe(folder, options.id, folder.name, profile.name, "hub")
+
+
+def _copy(
+    options: BaseModelOptions, cache_root: Path, recipe: EmbeddedRecipe | None, profile: str
+) -> BaseModelRef:
+    """The copy on this machine that ``base_model.local`` names, or its tokenizer alone."""
+    named = options.local or ""
+    folder = Path(named).expanduser()
+    weights = folder.is_dir() and any(folder.glob("*.safetensors"))
+    if not weights and any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return _hosted(options, profile, folder.resolve())
+    own = BaseModelOptions(id=named, revision=options.revision, profile=profile)
+    try:
+        found = resolve(own, cache_root, recipe)
+    except ConfigurationError as error:
+        where = (error.where or "").replace("base_model.id", "base_model.local")
+        raise ConfigurationError(error.what, where=where, remedy=error.remedy) from None
+    return found.model_copy(update={"hosted": options.id})
+
+
+def _hosted(options: BaseModelOptions, profile: str, folder: Path | None = None) -> BaseModelRef:
+    """A model that a service has and this machine has not; ``folder`` may hold its tokenizer."""
+    if options.revision is not None:
+        raise ConfigurationError(
+            f"{options.id!r} is a hosted model, whose revision the service chooses",
+            where="base_model.revision",
+            remedy="set it to null",
+        )
+    tokens = template = UNKNOWN
+    if folder is not None:
+        tokens = _tokenizer_sha256(folder)
+        chat = load_tokenizer(folder).chat_template
+        template = sha256_text(chat) if isinstance(chat, str) else UNKNOWN
+    return BaseModelRef(
+        id=options.id,
+        revision=None,
+        path="" if template == UNKNOWN else str(folder),
+        profile=profile,
+        kind="hosted",
+        weights_sha256=UNKNOWN,
+        tokenizer_sha256=tokens,
+        template_sha256=template,
+        parameters=None,
+        hosted=options.id,
+    )
+
+
+def demand_here(ref: BaseModelRef) -> None:
+    """Refuses a base model whose weights are not on this machine.
+
+    Raises:
+        ConfigurationError: It is a hosted one.
+    """
+    if not ref.here:
+        raise not_here(ref.id)
+
+
+def not_here(model_id: str) -> ConfigurationError:
+    """The error for a hosted base model that is needed here."""
+    return ConfigurationError(
+        f"the base model {model_id!r} is hosted: its weights are not on this machine",
+        where="base_model.local",
+        remedy="name a local copy of it there (a folder or a Hugging Face id), then run again: "
+        "what was trained stays",
+    )
 
 
 def from_hub(model_id: str, revision: str | None, *, where: str) -> Path:
@@ -152,7 +245,7 @@ def describe(
     model_id: str,
     revision: str | None,
     profile: str,
-    kind: Literal["embedded", "local", "hub"],
+    kind: Kind,
 ) -> BaseModelRef:
     """Hashes the model in ``folder``.
 
@@ -186,11 +279,15 @@ def describe(
         profile=profile,
         kind=kind,
         weights_sha256=weights_sha256(folder),
-        tokenizer_sha256=sha256_json(
-            [[n, sha256_file(folder / n)] for n in TOKENIZER_FILES if (folder / n).is_file()]
-        ),
+        tokenizer_sha256=_tokenizer_sha256(folder),
         template_sha256=sha256_text(tokenizer.chat_template),
         parameters=count_parameters(sorted(folder.glob("*.safetensors"))),
+    )
+
+
+def _tokenizer_sha256(folder: Path) -> str:
+    return sha256_json(
+        [[n, sha256_file(folder / n)] for n in TOKENIZER_FILES if (folder / n).is_file()]
     )
 
 
@@ -220,7 +317,9 @@ def verify(ref: BaseModelRef) -> None:
 
     Raises:
         DataError: Files are missing or differ.
+        ConfigurationError: It is a hosted model, which is not here.
     """
+    demand_here(ref)
     check_same(describe(Path(ref.path), ref.id, ref.revision, ref.profile, ref.kind), ref)
 
 

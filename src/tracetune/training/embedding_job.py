@@ -183,6 +183,7 @@ def estimate(job: TrainingJob, report: EmbeddingPreflight) -> dict[str, Any]:
     if job.limits.max_steps is not None:
         steps = min(steps, job.limits.max_steps)
     tokens = round(report.total_tokens * steps / max(1, per_epoch))
+    assert job.base.parameters is not None  # an encoder is always here
     flops = (4 if job.lora else 6) * job.base.parameters * tokens
     return {
         "steps": steps,

@@ -7,7 +7,7 @@ which turn a text into one vector.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json, sha256_file, sha256_json
@@ -15,6 +15,7 @@ from tracetune.training import quiet
 from tracetune.training.base import (
     TOKENIZER_FILES,
     BaseModelRef,
+    Kind,
     check_same,
     count_parameters,
     from_hub,
@@ -67,7 +68,7 @@ def describe(
     model_id: str,
     revision: str | None,
     profile: str,
-    kind: Literal["embedded", "local", "hub"],
+    kind: Kind,
 ) -> BaseModelRef:
     """Hashes the encoder in ``folder``.
 

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tracetune.files import read_json
+from tracetune.training.base import demand_here
 from tracetune.training.job import TrainingJob
 from tracetune.training.preflight import PreflightReport
 
@@ -55,7 +56,12 @@ def estimate(job: TrainingJob, report: PreflightReport) -> Estimate:
     Args:
         job: The job.
         report: Its preflight report, which knows the tokens.
+
+    Raises:
+        ConfigurationError: The base model is hosted: nothing of it is trained on this machine.
     """
+    demand_here(job.base)
+    assert job.base.parameters is not None
     trainer = job.trainer
     batch = trainer.get("per_device_train_batch_size", 8)
     batch *= trainer.get("gradient_accumulation_steps", 1)

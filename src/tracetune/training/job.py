@@ -13,7 +13,7 @@ from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import atomic_folder, canonical_json, read_json, sha256_file, sha256_json
 from tracetune.records import Example, Preference, Rating, Triplet
 from tracetune.runs import installed_versions
-from tracetune.training.base import BaseModelRef
+from tracetune.training.base import UNKNOWN, BaseModelRef
 from tracetune.training.options import (
     BaseModelOptions,
     DpoOptions,
@@ -277,8 +277,11 @@ def _inherited_lora(adapter: Path, given: Mapping[str, Any], base: BaseModelRef)
         )
     manifest = adapter / "manifest.json"
     if manifest.is_file():
-        made_on = read_json(manifest)["base"]["weights_sha256"]
-        if made_on != base.weights_sha256:
+        made_on = read_json(manifest)["base"]
+        # Of hosted models only the name can be compared.
+        part = "id" if base.weights_sha256 == UNKNOWN else "weights_sha256"
+        mine = {"id": base.id, "weights_sha256": base.weights_sha256}
+        if made_on["weights_sha256"] != mine["weights_sha256"] or made_on[part] != mine[part]:
             raise DataError(
                 "the adapter to go on from was made for another base model",
                 where=str(adapter),

@@ -20,12 +20,16 @@ class BaseModelOptions(Options):
     """Which model is tuned.
 
     Attributes:
-        id: ``embedded`` (built by the project), a Hugging Face id, or a local folder.
+        id: ``embedded`` (built by the project), a Hugging Face id, or a local folder. With
+            ``backend=together`` also the id of a hosted model, of which nothing is fetched.
+        local: Copy of a hosted model on this machine: a folder or a Hugging Face id. A folder with
+            a tokenizer alone serves for the checks before training.
         revision: Branch, tag or commit of a Hugging Face id. Not for the other two.
         profile: Name of the recommended settings; ``null`` chooses by ``id``.
     """
 
     id: str = "embedded"
+    local: str | None = None
     revision: str | None = None
     profile: str | None = None
 
