@@ -50,7 +50,8 @@ class ReportContext:
         made_with: How the run was made: nested names and values (hashes, versions, seeds).
         notes: Sentences shown below the verdict, for example the estimate of a dry run.
         tables: Further tables of one task, shown after the numbers: ``id``, ``title``,
-            ``caption``, ``header`` and ``rows`` of texts.
+            ``caption``, ``header`` and ``rows`` of texts; with ``prose`` set the cells are
+            sentences, which wrap and stand on the left.
         synthetic: What is told about rows written for review: ``sentences``, ``table`` (rows of
             name, real, synthetic), ``dropped`` (rows of reason and number) and ``limits``; None
             where there are none.
