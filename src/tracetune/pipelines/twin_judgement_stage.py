@@ -1,0 +1,407 @@
+"""The judgement of ``twin``: cases and held-out prompts answered, compared, judged; release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.pipeline import Node, Pipeline
+
+from tracetune.conversations.ab_options import TwinEvaluationOptions
+from tracetune.conversations.regression import NamedCase
+from tracetune.datasets.llm_dataset import LlmAccess
+from tracetune.llm.options import LlmOptions
+from tracetune.pipelines.judgement_stage import collect_adapters
+from tracetune.pipelines.namespaces import shared
+from tracetune.pipelines.prepare_stage import checked_flag
+from tracetune.pipelines.release_stage import release_stage
+from tracetune.records import Example, Preference, Rating
+from tracetune.records.ctv3 import EvalCase, SftTurn
+from tracetune.splits import SplitManifest, verify
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from plotly.graph_objects import Figure
+else:
+    DataFrame = Figure = Any
+
+Document = dict[str, Any]
+
+FIGURES = ("cases", "scores", "comparison", "losses", "rewards")
+STAGES = ("sft", "dpo")
+
+NOT_SHOWN = (
+    "All scores but the judge's are rules about words and forms. They see whether an answer stalls "
+    "and keeps its form. They do not see whether what it says is true or helps: correctness and "
+    "relevance are not measured.",
+    "The phrases that mark stalling here are those by which the training rows were cleaned, and "
+    "they are English. Stalling in other words or in another language is not seen.",
+    "A perfect policy score needs no work: the canned answer has one. It counts only together with "
+    "the regression suite and with what the other scores say.",
+    "The twelve named cases are few and known to everybody. Their pass rates have wide intervals, "
+    "and a model can be made to pass them without being better elsewhere.",
+    "Held-out prompts are of the same people as the training rows, and each was answered after the "
+    "real turns before it. In use a model reads its own earlier answers, and errors may add up.",
+    "Agreement compares words with what was answered in the conversation. A good answer in other "
+    "words scores low; a wrong one that shares common words scores above zero.",
+    "The judge of the A/B comparison is a model too. Asking in both orders takes away its liking "
+    "for a place, not its liking for a style or a length, and it cannot run what it reads.",
+    "Worse answers of most held-out pairs were made by rules, so that their form gives them away: "
+    "a high reward accuracy does not show that good answers are written.",
+    "Only the judged adapter is tested, against the base and in the A/B comparison. The other "
+    "columns describe; with many of them some differ by chance.",
+)
+"""What a reader could wrongly take from the figures."""
+
+
+def collect_twin(base: Document, previous: Document, **stages: Any) -> Document:
+    """Who is judged, for a model of one's own way of working.
+
+    Args:
+        base: The base model.
+        previous: The adapter released before, or none.
+        **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
+    """
+    return collect_adapters(previous, {"compare": "twin"}, None, stages)
+
+
+def held_out_cases(
+    eval_cases: list[EvalCase], ratings: list[Rating], splits: Document
+) -> tuple[list[NamedCase], dict[str, str]]:
+    """Evaluation cases of held-out conversations, and the conversation of each."""
+    from tracetune.conversations.regression import corpus_cases
+    from tracetune.conversations.rows import cases_of
+
+    held_out = SplitManifest.model_validate(splits).select(ratings, "test")
+    groups = {row.provenance.ids["record_id"]: row.provenance.group for row in held_out}
+    return corpus_cases(cases_of(eval_cases, held_out)), groups
+
+
+def answer_prompts(
+    test: list[Example],
+    train: list[Example],
+    examples: list[Example],
+    preferences: list[Preference],
+    ratings: list[Rating],
+    sft_records: list[SftTurn],
+    eval_cases: list[EvalCase],
+    splits: Document,
+    base: Document,
+    candidates: Document,
+    evaluation: TwinEvaluationOptions,
+) -> tuple[DataFrame, list[Document]]:
+    """Answers of base, adapters and cheap baselines to cases and held-out prompts.
+
+    The manifest is checked against all rows before anything is answered. Without an adapter there
+    are no answers.
+
+    Returns:
+        The table of answers (:data:`tracetune.pipelines.twin_answers.COLUMNS`), and the rewards of
+        held-out pairs.
+    """
+    from tracetune.conversations.suite import suite
+    from tracetune.evaluation.generate import BASE
+    from tracetune.pipelines.twin_answers import answer_all, asked_of, frame, loaded, pair_rewards
+
+    verify(SplitManifest.model_validate(splits), [*examples, *preferences, *ratings])
+    if candidates["judged"] is None:
+        return frame([]), []
+    cases, groups = held_out_cases(eval_cases, ratings, splits)
+    asked = asked_of(suite(), cases, groups, test, sft_records)
+    generator = loaded(base, candidates, evaluation)
+    models = (BASE, *candidates["adapters"])
+    answers = answer_all(generator, models, asked, train, evaluation)
+    if candidates["rewards"] is None:
+        return answers, []
+    pairs = SplitManifest.model_validate(splits).select(preferences, "test")
+    size = max(1, evaluation.batch_size // 2)
+    return answers, pair_rewards(generator, pairs, candidates["rewards"], size)
+
+
+def ask_judge(
+    predictions: DataFrame,
+    test: list[Example],
+    candidates: Document,
+    llm_access: LlmAccess,
+    llm: LlmOptions,
+    evaluation: TwinEvaluationOptions,
+    seed: int,
+    dry_run: bool,
+) -> Document:
+    """Has the answers of the judged adapter compared with those of another model, pair by pair.
+
+    Returns:
+        ``status``: ``judged``; ``none`` if nobody can judge; ``waiting`` if the service has not
+        done its work; ``unjudged`` if there is nothing to compare. ``reason`` says why, ``against``
+        whom. ``report`` is :class:`tracetune.conversations.ab.AbReport`, None unless ``judged``;
+        ``estimate`` is of a dry run: how much would be asked, and for how much.
+    """
+    from tracetune.conversations.ab import Duel, compare_judged
+    from tracetune.evaluation.metrics import records
+    from tracetune.llm import Unfinished
+    from tracetune.pipelines.twin_metrics import by_model
+
+    against = evaluation.ab.against
+    found: Document = {"against": against, "writer": "", "report": None, "estimate": None}
+    models = by_model(records(predictions), ["prompt"])
+    if checked_flag(dry_run) and llm.provider != "offline":
+        found["estimate"] = _estimate(test, llm, evaluation)
+    if reason := not_compared(candidates, models, against):
+        return {**found, "status": "unjudged", "reason": reason}
+    if llm.provider == "offline":
+        reason = "the offline generator cannot judge answers; llm.provider=anthropic asks a model"
+        return {**found, "status": "none", "reason": reason}
+    prompts = {row.id: [*row.prompt, *row.completion[:-1]] for row in test}
+    duels = [
+        Duel(
+            row_id=ours["row_id"],
+            group=ours["group"],
+            prompt=prompts[ours["row_id"]],
+            ours=ours["answer_text"],
+            theirs=theirs["answer_text"],
+        )
+        for ours, theirs in zip(models[candidates["judged"]], models[against], strict=True)
+    ]
+    writer = llm_access.open(llm, seed)
+    found["writer"] = writer.label
+    try:
+        report = compare_judged(duels, writer=writer, options=evaluation.ab)
+    except Unfinished as error:
+        reason = f"{error.what}; the same command picks it up, and nothing is paid twice"
+        return {**found, "status": "waiting", "reason": reason}
+    return {**found, "status": "judged", "reason": "", "report": report.model_dump(mode="json")}
+
+
+def _estimate(test: list[Example], llm: LlmOptions, evaluation: TwinEvaluationOptions) -> Document:
+    """Questions about all held-out prompts, and about how much they would cost.
+
+    No answer is there yet: each is taken to be as long as allowed, at four characters per token.
+    """
+    from tracetune.conversations.ab import Duel, questions
+    from tracetune.llm.estimate import most_usd
+
+    longest = "x" * (4 * evaluation.max_new_tokens)
+    duels = (Duel(row.id, row.provenance.group, row.prompt, longest, f"{longest}.") for row in test)
+    asked = [request for duel in duels for request in questions(duel, evaluation.ab)]
+    return {"questions": len(asked), "usd": most_usd(asked, llm)}
+
+
+def not_compared(candidates: Document, models: dict[str, list[Document]], against: str) -> str:
+    """Why there is no A/B comparison; empty if there can be one."""
+    judged = candidates["judged"]
+    if judged is None:
+        return str(candidates["reason"]) or "no adapter was trained"
+    if against == judged:
+        return "the judged adapter is the SFT adapter itself"
+    if against not in models:
+        reason = candidates["previous"]["reason"] if against == "previous" else "it was not trained"
+        return f"twin_evaluation.ab.against={against}: there is none ({reason})"
+    return "" if models[judged] else "there is no held-out prompt"
+
+
+def judge_twin(
+    predictions: DataFrame,
+    rewards: list[Document],
+    ab: Document,
+    eval_cases: list[EvalCase],
+    ratings: list[Rating],
+    splits: Document,
+    candidates: Document,
+    evaluation: TwinEvaluationOptions,
+) -> tuple[Document, Document, Document]:
+    """Figures on held-out prompts, the verdict of the gate, and the regression suite by model."""
+    from tracetune.conversations.scores import CHANGED
+    from tracetune.conversations.suite import suite
+    from tracetune.evaluation.metrics import records
+    from tracetune.pipelines import twin_metrics
+    from tracetune.pipelines.twin_verdict import gate_of
+
+    rows, adapter = records(predictions), candidates["judged"]
+    cases = [*suite(), *held_out_cases(eval_cases, ratings, splits)[0]]
+    of_cases = twin_metrics.by_model(rows, ["suite", "corpus"])
+    prompts = twin_metrics.by_model(rows, ["prompt"])
+    scores = {
+        "status": "judged" if rows else "unjudged",
+        "models": {
+            model: twin_metrics.suite_figures(
+                cases, {row["row_id"]: row["answer_text"] for row in answers}, evaluation
+            )
+            for model, answers in of_cases.items()
+        },
+    }
+    n = len(prompts[adapter]) if adapter in prompts else 0
+    reason = "" if n else candidates["reason"] or "there is no held-out prompt"
+    ours = prompts.get(adapter, [])
+    metrics = {
+        "status": "judged" if n else "unjudged",
+        "reason": reason,
+        "adapter": adapter,
+        "n": n,
+        "groups": len({row["group"] for row in ours}),
+        "cases": {"suite": len(suite()), "corpus": len(cases) - len(suite())},
+        "models": {
+            model: twin_metrics.model_figures(answers, evaluation)
+            for model, answers in prompts.items()
+        },
+        "comparisons": {
+            model: twin_metrics.differences(ours, answers, evaluation)
+            for model, answers in prompts.items()
+            if model != adapter
+        },
+        "ab": _both_comparisons(ab, prompts, adapter, evaluation),
+        "rewards": twin_metrics.rewards_of(rewards, evaluation),
+        "changed": CHANGED,
+        "not_shown": list(NOT_SHOWN),
+    }
+    gate = gate_of(metrics, scores, evaluation)
+    return metrics, gate.model_dump(mode="json"), scores
+
+
+def _both_comparisons(
+    ab: Document,
+    prompts: dict[str, list[Document]],
+    adapter: str | None,
+    evaluation: TwinEvaluationOptions,
+) -> Document:
+    """The A/B comparison by the heuristic and by the judge, in figures."""
+    from tracetune.conversations.scores import AbResult
+    from tracetune.pipelines import twin_metrics
+
+    against, report = ab["against"], ab["report"]
+    heuristic = judged = None
+    if ab["status"] != "unjudged" and adapter is not None:
+        ours = prompts[adapter]
+        groups = [row["group"] for row in ours]
+        result = twin_metrics.heuristic_outcomes(ours, prompts[against])
+        heuristic = twin_metrics.ab_figures(result, groups, evaluation)
+    if report is not None:
+        groups = [verdict["group"] for verdict in report["verdicts"]]
+        result = AbResult.model_validate(report["result"])
+        judged = twin_metrics.ab_figures(result, groups, evaluation)
+    told = ("asked", "swayed", "outcomes", "problems", "usd", "tokens")
+    return {
+        "against": against,
+        "reason": ab["reason"] if ab["status"] == "unjudged" else "",
+        "heuristic": heuristic,
+        "judge": {
+            "status": ab["status"],
+            "reason": ab["reason"],
+            "writer": ab["writer"],
+            "estimate": ab["estimate"],
+            "figures": judged,
+            **{name: report[name] if report else None for name in told},
+        },
+    }
+
+
+def draw_twin_figures(
+    metrics: Document, scores: Document, candidates: Document
+) -> tuple[Figure, Figure, Figure, Figure, Figure]:
+    """Pass rates, scores, A/B comparison, loss curves, reward curves."""
+    from tracetune.evaluation.figures import loss_curves, reward_curves
+    from tracetune.pipelines import twin_figures
+    from tracetune.pipelines.judgement_stage import history_of
+
+    histories = {
+        name: history_of(Path(path))
+        for name, path in candidates["adapters"].items()
+        if name != "previous"
+    }
+    return (
+        twin_figures.pass_rates(scores, metrics),
+        twin_figures.mean_scores(metrics),
+        twin_figures.comparison(metrics),
+        loss_curves(histories),
+        reward_curves(histories.get("dpo", [])),
+    )
+
+
+def twin_judgement_stage(pipeline: str) -> Pipeline:
+    """Cases, held-out rows and adapters → predictions, A/B, metrics, gate, figures, release.
+
+    Args:
+        pipeline: Name of the pipeline.
+    """
+    of_stages = {
+        f"{stage}_{what}": f"{pipeline}.{stage}.{what}"
+        for what in ("adapter", "plan")
+        for stage in STAGES
+    }
+    # Not in the namespace of the stage: release reads the candidates too.
+    collected = Pipeline(
+        [
+            Node(
+                collect_twin,
+                inputs={name: name for name in ("base", "previous", *of_stages)},
+                outputs="candidates",
+                name="collect",
+                tags="judgement",
+            )
+        ],
+        namespace=pipeline,
+        inputs=of_stages,
+    )
+    judged = Pipeline(
+        [*_answering(), *_judging()],
+        namespace=f"{pipeline}.judgement",
+        inputs={
+            **shared(pipeline, "test", "examples", "preferences", "ratings", "sft_records"),
+            **shared(pipeline, "eval_cases", "splits", "base", "candidates"),
+            "train": f"{pipeline}.sft.train",
+            "llm": "llm",
+        },
+        outputs=shared(
+            pipeline,
+            *("predictions", "rewards", "ab", "metrics", "gate", "scores"),
+            *(f"figure_{figure}" for figure in FIGURES),
+        ),
+        parameters={"twin_evaluation", "llm", "seed", "dry_run"},
+    )
+    return collected + judged + release_stage(pipeline, "twin_evaluation")
+
+
+def _answering() -> list[Node]:
+    return [
+        Node(
+            answer_prompts,
+            inputs=[
+                *("test", "train", "examples", "preferences", "ratings", "sft_records"),
+                *("eval_cases", "splits", "base", "candidates", "params:twin_evaluation"),
+            ],
+            outputs=["predictions", "rewards"],
+            name="predict",
+            tags=["judgement", "gpu"],
+        ),
+        Node(
+            ask_judge,
+            inputs=[
+                *("predictions", "test", "candidates", "llm", "params:llm"),
+                *("params:twin_evaluation", "params:seed", "params:dry_run"),
+            ],
+            outputs="ab",
+            name="ask_judge",
+            tags=["judgement", "remote"],
+        ),
+    ]
+
+
+def _judging() -> list[Node]:
+    return [
+        Node(
+            judge_twin,
+            inputs=[
+                *("predictions", "rewards", "ab", "eval_cases", "ratings", "splits"),
+                *("candidates", "params:twin_evaluation"),
+            ],
+            outputs=["metrics", "gate", "scores"],
+            name="judge",
+            tags="judgement",
+        ),
+        Node(
+            draw_twin_figures,
+            inputs=["metrics", "scores", "candidates"],
+            outputs=[f"figure_{figure}" for figure in FIGURES],
+            name="draw_figures",
+            tags="judgement",
+        ),
+    ]

@@ -1,0 +1,263 @@
+"""Tables of the report of ``twin``: cases, scores, A/B comparison, surgery, departures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracetune.evaluation.names import p_value, percent, points, span
+from tracetune.evaluation.report import cut, number
+from tracetune.pipelines.twin_answers import PARTS
+from tracetune.pipelines.twin_figures import SHOWN_SETS
+from tracetune.pipelines.twin_verdict import WORDS
+
+Document = dict[str, Any]
+
+_SCORES = {
+    "policy": "Policy",
+    "format": "Format",
+    "content": "Content",
+    "agreement": "Words shared with the own answer (F1)",
+    "heuristic": "Heuristic of the A/B comparison",
+    "reference_nats": "Own answer, nats per token",
+}
+_PARTS = {
+    "policy_no_permission": "no permission (.4)",
+    "policy_no_question_end": "no question at the end (.3)",
+    "policy_no_options": "no options (.2)",
+    "policy_no_stalling": "no stalling (.1)",
+    "format_bullets": "no bullets",
+    "format_numbered": "numbered",
+    "format_json": "JSON",
+    "format_no_omit": "nothing left out",
+    "content_completeness": "completeness (.3)",
+    "content_correctness": "correctness (.3)",
+    "content_code": "code (.2)",
+    "content_relevance": "relevance (.2)",
+}
+_SHARES = frozenset(_PARTS) | {"policy", "format", "content", "agreement"}
+"""What lies between 0 and 1 and is shown in per cent."""
+
+
+def tables(metrics: Document, scores: Document, ab: Document, surgery: Document) -> list[Document]:
+    """All tables of the report, in their order; those without a row are left out."""
+    found = [
+        *_suite(scores, metrics),
+        _means(metrics),
+        _comparison(metrics),
+        _pairs(metrics, ab),
+        *_surgery(surgery["surgery"]),
+        _changed(metrics),
+    ]
+    return [table for table in found if table["rows"]]
+
+
+def _shown(models: Mapping[str, Any]) -> dict[str, Any]:
+    """Models under their names for people, in the order of the report."""
+    return {words: models[name] for name, words in WORDS.items() if name in models}
+
+
+def _suite(scores: Document, metrics: Document) -> list[Document]:
+    models = _shown(scores["models"])
+    if not models:
+        return []
+    first = next(iter(models.values()))
+    rates = {
+        "id": "suite",
+        "title": "Regression suite",
+        "caption": "Cases passed, with the 95 % Wilson interval. Every critical case must pass, "
+        "and of the others a share. A case without an answer has failed.",
+        "header": ["", "n", *models],
+        "rows": [
+            [
+                words,
+                str(first["rates"][name]["n"]),
+                *(_rate(found["rates"][name]) for found in models.values()),
+            ]
+            for name, words in SHOWN_SETS.items()
+        ]
+        + [["may go on", "", *(number(found["deploy"]) for found in models.values())]],
+    }
+    cases = {
+        "id": "cases",
+        "title": "Case by case",
+        "caption": "✓ passed, ✗ failed.",
+        "header": ["Case", "Priority", *models],
+        "rows": [
+            [
+                _case_name(case),
+                case["priority"],
+                *("✓" if found["cases"][place]["passed"] else "✗" for found in models.values()),
+            ]
+            for place, case in enumerate(first["cases"])
+        ],
+    }
+    judged = scores["models"][metrics["adapter"]]
+    failures = {
+        "id": "failures",
+        "title": f"What was found in answers of the {WORDS[metrics['adapter']]}",
+        "caption": "The cases that failed, and why.",
+        "header": ["Case", "Found"],
+        "rows": [
+            [_case_name(case), "; ".join(case["failures"])]
+            for case in judged["cases"]
+            if not case["passed"]
+        ],
+        "prose": True,
+    }
+    return [rates, cases, failures]
+
+
+def _case_name(case: Document) -> str:
+    """Named cases by their name, those of the corpus by the start of their id."""
+    if case["category"] == "corpus":
+        return f"corpus {case['name'][:8]}"
+    return str(case["name"]).replace("_", " ")
+
+
+def _rate(found: Document) -> str:
+    if found["rate"] is None:
+        return "–"
+    return f"{percent(found['rate'], 0)} {span(found['low'], found['high'], 0)}"
+
+
+def _means(metrics: Document) -> Document:
+    models = _shown(metrics["models"])
+    rows = []
+    for name, words in _SCORES.items():
+        rows.append([words, *(_mean(found[name], name) for found in models.values())])
+        for part in (f"{name}_{one}" for one in PARTS.get(name, ())):
+            cells = [_mean(found["parts"][part], part) for found in models.values()]
+            nothing = "not measured" if part in _CONSTANT else "–"
+            rows.append([f"· {_PARTS[part]}", *(cell or nothing for cell in cells)])
+    rows.append(["Answers cut at their longest", *(str(one["cut"]) for one in models.values())])
+    rows.append(["Prompts not answered", *(str(one["unanswered"]) for one in models.values())])
+    return {
+        "id": "scores",
+        "title": "Scores on held-out prompts",
+        "caption": f"Means over {metrics['n']} held-out prompts of {metrics['groups']} "
+        "conversations, with the 95 % interval of a bootstrap over conversations; n where it is "
+        "not all of them. Weights are those of source document 000, over the parts that are "
+        "measured. Nats per token: how unlikely the own answer was to the model; lower is better, "
+        "and only models with the same tokens compare.",
+        "header": ["", *models],
+        "rows": rows if metrics["n"] else [],
+    }
+
+
+_CONSTANT = frozenset({"content_correctness", "content_relevance"})
+
+
+def _mean(found: Document, name: str) -> str:
+    """A mean with its interval and its n; empty if nothing was measured."""
+    if found["mean"] is None:
+        return "" if name in _PARTS else "–"
+    if name in _SHARES:
+        text = f"{percent(found['mean'])} {span(found['low'], found['high'], 0)}"
+    else:
+        text = f"{found['mean']:.3f} [{found['low']:.3f} to {found['high']:.3f}]"
+    return f"{text} n={found['n']}"
+
+
+def _comparison(metrics: Document) -> Document:
+    found = metrics["ab"]
+    judge = found["judge"]
+    rows = [
+        [
+            words,
+            *(str(one[name]) for name in ("n", "wins", "losses", "ties", "failed")),
+            f"{percent(one['win_rate'])} / {percent(one['loss_rate'])}",
+            f"{points(one['difference']['mean'])} "
+            f"{span(one['difference']['low'], one['difference']['high'])}",
+            p_value(one["p"]),
+        ]
+        for words, one in (
+            (judge["writer"], judge["figures"]),
+            ("heuristic of document 000", found["heuristic"]),
+        )
+        if one is not None
+    ]
+    return {
+        "id": "comparison",
+        "title": f"A/B comparison with the {WORDS[found['against']]}",
+        "caption": "Pairs of answers to the same held-out prompt. A judge is asked in both orders, "
+        "and wins and losses need both replies. Failed pairs (a missing answer or reply) are in "
+        "no rate. Difference: won less lost, with the 95 % interval of a bootstrap over "
+        "conversations; p of the exact sign test.",
+        "header": ["", "n", "Won", "Lost", "Ties", "Failed", "Rates", "Difference", "p"],
+        "rows": rows,
+    }
+
+
+def _pairs(metrics: Document, ab: Document) -> Document:
+    """What the judge said of pairs that were won or lost: the first three of each."""
+    report = ab["report"]
+    verdicts = [] if report is None else report["verdicts"]
+    chosen = [
+        one for outcome in (1, -1) for one in [v for v in verdicts if v["outcome"] == outcome][:3]
+    ]
+    words = {1: "won", -1: "lost"}
+    return {
+        "id": "verdicts",
+        "title": "What the judge said",
+        "caption": "The first pairs that were won and lost, with the reason given in each order.",
+        "header": ["", "Row", "Reasons"],
+        "rows": [
+            [words[one["outcome"]], one["row_id"], " / ".join(map(cut, one["reasons"]))]
+            for one in chosen
+        ],
+        "prose": True,
+    }
+
+
+def _surgery(report: Document) -> list[Document]:
+    rules = report["rules"]
+    counted = {
+        "id": "surgery",
+        "title": "Corpus surgery",
+        "caption": f"{report['turns']} answers of {report['conversations']} conversations, "
+        f"{report['frictions']} stretches in which the user was annoyed. How many answers each "
+        "rule touched; an answer can be touched by several.",
+        "header": ["Rule", "Answers"],
+        "rows": [[_words(name), str(found["turns"])] for name, found in rules.items()],
+    }
+    names = sorted({name for found in report["verdicts"].values() for name in found})
+    verdicts = {
+        "id": "thresholds",
+        "title": "Verdicts by stall threshold",
+        "caption": "Answers by verdict at the threshold used and at the strict one. Stalling "
+        "without need is unjustified.",
+        "header": ["Stall score from", *names],
+        "rows": [
+            [threshold, *(str(found.get(name, 0)) for name in names)]
+            for threshold, found in report["verdicts"].items()
+        ],
+    }
+    examples = {
+        "id": "surgery-examples",
+        "title": "Examples of each rule",
+        "caption": "The start of the request and the end of the answer, redacted.",
+        "header": ["Rule", "Request", "Answer"],
+        "rows": [
+            [_words(name), example["request"], example["answer"]]
+            for name, found in rules.items()
+            for example in found["examples"]
+        ],
+        "prose": True,
+    }
+    return [counted, verdicts, examples]
+
+
+def _words(rule: str) -> str:
+    return rule.replace("_", " ")
+
+
+def _changed(metrics: Document) -> Document:
+    return {
+        "id": "departures",
+        "title": "What the scores of source document 000 gave for nothing",
+        "caption": "Constant or easily gained parts of the original, and what is done here.",
+        "header": ["Part", "Here"],
+        "rows": [[name, text] for name, text in metrics["changed"].items()],
+        "prose": True,
+    }

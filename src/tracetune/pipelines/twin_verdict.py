@@ -1,0 +1,176 @@
+"""The verdict of ``twin``: each condition with its numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracetune.conversations.ab_options import TwinEvaluationOptions
+from tracetune.evaluation.gate import Check, Gate, unjudged
+from tracetune.evaluation.names import p_value, percent, points, span
+from tracetune.pipelines.twin_answers import CANNED
+
+Document = dict[str, Any]
+
+WORDS = {
+    "base": "base model",
+    "previous": "previous adapter",
+    "sft": "SFT adapter",
+    "dpo": "DPO adapter",
+    "nearest": "nearest neighbour",
+    CANNED: "canned answer",
+}
+"""Models and cheap baselines as people read them, in the order in which they are shown."""
+
+CHEAP = ("nearest", CANNED)
+
+_FAILED = {
+    "critical_cases": "critical cases of the regression suite fail",
+    "other_cases": "too few of the other cases pass",
+    "policy_gain": "its policy score is not higher than that of the base by more than chance",
+    "holds_against_cheap": "a cheap baseline has a better policy score",
+    "own_answers": "a cheap baseline is as near to the answers of the conversations",
+    "ab_not_lost": "it loses the A/B comparison",
+}
+
+
+def gate_of(metrics: Document, scores: Document, options: TwinEvaluationOptions) -> Gate:
+    """All conditions must hold; without a held-out prompt, or while a judge works, none is asked.
+
+    Args:
+        metrics: Figures on held-out prompts, with the A/B comparison.
+        scores: The regression suite by model.
+        options: Margin and shares.
+    """
+    adapter = metrics["adapter"]
+    if metrics["status"] != "judged":
+        return unjudged(metrics["reason"], adapter)
+    if metrics["ab"]["judge"]["status"] == "waiting":
+        return unjudged(f"the A/B judge is not done: {metrics['ab']['judge']['reason']}", adapter)
+    suite = scores["models"][adapter]
+    checks = [
+        _critical(suite),
+        _others(suite, options),
+        _policy_gain(metrics),
+        _against_cheap(metrics, options),
+        _own_answers(metrics),
+        _ab(metrics),
+    ]
+    failed = [check for check in checks if not check.passed]
+    words = WORDS[adapter]
+    verdict = (
+        f"Promote: the {words} passes the regression suite, is more direct than the base, is "
+        "nearer to the answers of the conversations than a cheap baseline, and does not lose the "
+        "A/B comparison."
+        if not failed
+        else f"Do not promote the {words}: "
+        + "; ".join(_FAILED[check.name] for check in failed)
+        + "."
+    )
+    return Gate(
+        status="judged", promote=not failed, adapter=adapter, verdict=verdict, checks=checks
+    )
+
+
+def _critical(suite: Document) -> Check:
+    failed, n = suite["critical_failures"], suite["rates"]["critical"]["n"]
+    names = f": {', '.join(name.replace('_', ' ') for name in failed)}" if failed else ""
+    return Check(
+        name="critical_cases",
+        value=float(len(failed)),
+        limit=0.0,
+        passed=not failed,
+        words=f"{len(failed)} of {n} critical cases fail{names}; none may",
+    )
+
+
+def _others(suite: Document, options: TwinEvaluationOptions) -> Check:
+    others, least = suite["others"], options.suite.others_from
+    return Check(
+        name="other_cases",
+        value=others["rate"],
+        limit=least,
+        passed=others["rate"] is not None and others["rate"] >= least,
+        words=f"{others['passed']} of {others['n']} other cases pass: {percent(others['rate'])} "
+        f"{span(others['low'], others['high'], 0)}, at least {percent(least, 0)} must",
+    )
+
+
+def _policy_gain(metrics: Document) -> Check:
+    models, gain = metrics["models"], metrics["comparisons"]["base"]["policy"]
+    return Check(
+        name="policy_gain",
+        value=gain["low"],
+        limit=0.0,
+        passed=gain["low"] is not None and gain["low"] > 0,
+        words=f"policy score {percent(models[metrics['adapter']]['policy']['mean'])} against "
+        f"{percent(models['base']['policy']['mean'])} of the base on {gain['n']} held-out prompts: "
+        f"{points(gain['mean'])} {span(gain['low'], gain['high'])}; the interval (paired bootstrap "
+        "over conversations) must lie above 0",
+    )
+
+
+def _against_cheap(metrics: Document, options: TwinEvaluationOptions) -> Check:
+    cheap, best = _best_cheap(metrics, "policy")
+    margin = options.gate.margin
+    ours = metrics["models"][metrics["adapter"]]["policy"]["mean"]
+    return Check(
+        name="holds_against_cheap",
+        value=ours,
+        limit=best - margin,
+        # Means of rounded scores: a difference of exactly the margin must not fail by rounding.
+        passed=ours is not None and ours >= best - margin - 1e-9,
+        words=f"policy score of the best cheap baseline, {WORDS[cheap]}: {percent(best)}; the "
+        f"adapter with {percent(ours)} must reach {percent(best - margin)} (margin "
+        f"{margin * 100:g} points)",
+    )
+
+
+def _own_answers(metrics: Document) -> Check:
+    cheap, best = _best_cheap(metrics, "agreement")
+    ours = metrics["models"][metrics["adapter"]]["agreement"]["mean"]
+    return Check(
+        name="own_answers",
+        value=ours,
+        limit=best,
+        passed=ours is not None and ours > best,
+        words=f"words shared with the answers of the conversations (F1): {percent(ours)}, must be "
+        f"above the {percent(best)} of the best cheap baseline, {WORDS[cheap]}. The policy score "
+        "alone shows no work: a canned answer has a perfect one",
+    )
+
+
+def _best_cheap(metrics: Document, measure: str) -> tuple[str, float]:
+    known = {
+        name: float(metrics["models"][name][measure]["mean"])
+        for name in CHEAP
+        if name in metrics["models"]
+    }
+    best = max(known, key=lambda name: known[name])
+    return best, known[best]
+
+
+def _ab(metrics: Document) -> Check:
+    """By the judge if it compared anything, else by the heuristic."""
+    found, against = metrics["ab"], metrics["ab"]["against"]
+    judge, by = found["judge"]["writer"], found["judge"]["figures"]
+    if by is None or not by["n"]:
+        judge, by = "the heuristic of document 000", found["heuristic"]
+    if by is None or not by["n"]:
+        return Check(
+            name="ab_not_lost",
+            value=None,
+            limit=0.0,
+            passed=False,
+            words=f"not compared with the {WORDS[against]}: {found['reason'] or 'no answers'}",
+        )
+    difference = by["difference"]
+    return Check(
+        name="ab_not_lost",
+        value=difference["mean"],
+        limit=0.0,
+        passed=by["wins"] >= by["losses"],
+        words=f"against the {WORDS[against]}, judged by {judge}: {by['wins']} won, "
+        f"{by['losses']} lost, {by['ties']} ties of {by['n']} ({by['failed']} more failed); "
+        f"sign test {p_value(by['p'])}, difference {points(difference['mean'])} "
+        f"{span(difference['low'], difference['high'])}; it must not lose more than it wins",
+    )

@@ -1,0 +1,310 @@
+"""The judgement of ``twin``: who answers what, what is counted, when an adapter is promoted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conversations.builders import SAMPLE, surgery
+from tests.conversations.test_judgement import GOOD
+from tests.llm.anthropic_server import Server, running_server
+from tests.llm.helpers import options as llm_options
+from tracetune import hosted_calls
+from tracetune.conversations.ab_options import AbOptions, TwinEvaluationOptions
+from tracetune.conversations.read import read_folder
+from tracetune.conversations.rows import examples_of, preferences_of, ratings_of
+from tracetune.conversations.sides import SideOptions, divide
+from tracetune.conversations.suite import suite
+from tracetune.datasets.llm_dataset import LlmAccess
+from tracetune.errors import DataError
+from tracetune.evaluation.generate import Answer
+from tracetune.evaluation.metrics import records
+from tracetune.files import write_json
+from tracetune.llm.options import LlmOptions
+from tracetune.pipelines import twin_judgement_stage as stage
+from tracetune.pipelines import twin_metrics
+from tracetune.pipelines.twin_answers import (
+    CANNED,
+    COLUMNS,
+    Asked,
+    asked_of,
+    cheap_answers,
+    frame,
+    table_row,
+)
+from tracetune.pipelines.twin_report_stage import write_twin_report
+from tracetune.records import Example, Preference, Rating
+from tracetune.records.ctv3 import EvalCase, SftTurn
+from tracetune.splits import SplitManifest
+
+Document = dict[str, Any]
+
+OPTIONS = TwinEvaluationOptions(max_new_tokens=4, batch_size=8, bootstrap=200)
+STALLING = "Would you like me to go ahead? I can do a few ways to start."
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows of the sample, divided, with what the judgement reads."""
+
+    examples: list[Example]
+    preferences: list[Preference]
+    ratings: list[Rating]
+    records: list[SftTurn]
+    cases: list[EvalCase]
+    splits: Document
+    surgery: Document
+
+    def side(self, name: str) -> list[Example]:
+        return SplitManifest.model_validate(self.splits).select(self.examples, name)
+
+    def inputs(self) -> Document:
+        """What :func:`answer_prompts` takes of it."""
+        return {
+            "test": self.side("test"),
+            "train": self.side("train"),
+            "examples": self.examples,
+            "preferences": self.preferences,
+            "ratings": self.ratings,
+            "sft_records": self.records,
+            "eval_cases": self.cases,
+            "splits": self.splits,
+        }
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    built, _, report = surgery(*read_folder(SAMPLE))
+    examples = examples_of(built.sft, built.extras, tenant="demo")
+    preferences = preferences_of(built.pairs, built.extras, tenant="demo")
+    ratings = ratings_of(built.evals, built.extras, tenant="demo")
+    manifest = divide([*examples, *preferences, *ratings], options=SideOptions(), seed=42)
+    told = {
+        "surgery": built.report.model_dump(mode="json"),
+        "rewriting": report.model_dump(mode="json"),
+    }
+    return Corpus(
+        examples=examples,
+        preferences=preferences,
+        ratings=ratings,
+        records=built.sft,
+        cases=built.evals,
+        splits=manifest.model_dump(mode="json"),
+        surgery=told,
+    )
+
+
+@pytest.fixture(scope="module")
+def asked(corpus: Corpus) -> list[Asked]:
+    cases, groups = stage.held_out_cases(corpus.cases, corpus.ratings, corpus.splits)
+    return asked_of(suite(), cases, groups, corpus.side("test"), corpus.records)
+
+
+def table(asked: list[Asked], corpus: Corpus, **answers: Callable[[Asked], str | None]) -> Any:
+    """A table as a run gives it, of models that answer by a rule; None: the prompt did not fit."""
+    rows = []
+    for model, rule in answers.items():
+        for one in asked:
+            text = rule(one)
+            finish = "stop" if text is not None else "too_long"
+            answer = Answer(text or "", tokens=1, confidence=None, finish=finish)
+            rows.append(table_row(one, model, answer, None))
+    for model, given_answers in cheap_answers(asked, corpus.side("train")).items():
+        rows += [
+            table_row(one, model, answer, None)
+            for one, answer in zip(asked, given_answers, strict=True)
+        ]
+    return frame(rows)
+
+
+def own(one: Asked) -> str:
+    """What a perfect twin says: the own answer, and to cases what passes them."""
+    if one.target is not None:
+        return one.target
+    if one.kind == "suite":
+        return GOOD[one.row_id]
+    return "```python\nprint('It is done, without a question.')\n```"
+
+
+def stalling(one: Asked) -> str:
+    return STALLING
+
+
+def candidates(judged: str | None = "sft", reason: str = "", **adapters: str) -> Document:
+    return {
+        "judged": judged,
+        "status": "trained" if judged else "skipped",
+        "reason": reason,
+        "adapters": adapters,
+        "rewards": None,
+        "previous": {"path": None, "reason": "none was released"},
+    }
+
+
+NOBODY = LlmAccess(Path("nowhere"), None)
+
+
+def compared(predictions: Any, corpus: Corpus, who: Document, **changes: Any) -> Document:
+    """The A/B comparison without a judge."""
+    options = OPTIONS.model_copy(update={"ab": AbOptions(**changes)})
+    return stage.ask_judge(
+        predictions, corpus.side("test"), who, NOBODY, LlmOptions(), options, 1, False
+    )
+
+
+def judged(predictions: Any, corpus: Corpus, who: Document, ab: Document | None = None) -> Any:
+    """Metrics, gate and scores."""
+    ab = ab or compared(predictions, corpus, who)
+    return stage.judge_twin(
+        predictions, [], ab, corpus.cases, corpus.ratings, corpus.splits, who, OPTIONS
+    )
+
+
+def check(gate: Document, name: str) -> Document:
+    return next(one for one in gate["checks"] if one["name"] == name)
+
+
+# What models answer.
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Document:
+    """A base of random weights with two adapters that were saved as training saves them."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    root = tmp_path_factory.mktemp("twin")
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        [row.completion[-1].content for row in corpus.examples],
+        trainers.BpeTrainer(
+            vocab_size=600,
+            special_tokens=["<|end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}<|end|>{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant<|end|>{% endif %}"
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=300,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.save_pretrained(root / "base")
+    tokenizer.save_pretrained(root / "base")
+    lora = LoraConfig(
+        r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    for name in ("sft", "dpo"):
+        folder = root / name
+        get_peft_model(LlamaForCausalLM.from_pretrained(root / "base"), lora).save_pretrained(
+            folder
+        )
+        tokenizer.save_pretrained(folder)
+        write_json(folder / "status.json", {"status": "trained"})
+        write_json(folder / "history.json", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
+    base = {"path": str(root / "base"), "weights_sha256": None, "kind": "local", "id": "tiny"}
+    return {"base": base, "root": root}
+
+
+@pytest.fixture(scope="module")
+def answered(tiny: Document, corpus: Corpus) -> tuple[Any, list[Document], Document]:
+    """Predictions, rewards and candidates of a run with SFT and DPO."""
+    stages = {f"{name}_adapter": tiny["root"] / name for name in ("sft", "dpo")}
+    job = {"start_from": "x", "trainer": {"beta": 0.1}}
+    plans = {"sft_plan": {"job": {}}, "dpo_plan": {"job": job}}
+    none = {"path": None, "reason": "none was released"}
+    who = stage.collect_twin(tiny["base"], none, **stages, **plans)
+    predictions, rewards = stage.answer_prompts(
+        **corpus.inputs(), base=tiny["base"], candidates=who, evaluation=OPTIONS
+    )
+    return predictions, rewards, who
+
+
+def test_everybody_is_asked_the_same(answered, corpus):
+    predictions, rewards, who = answered
+    assert (who["judged"], who["output"], who["instruction"]) == ("dpo", {"compare": "twin"}, None)
+    assert list(predictions.columns) == list(COLUMNS)
+    rows = records(predictions)
+    models = {"base", "sft", "dpo", "nearest", CANNED}
+    assert {row["model"] for row in rows} == models
+    questions = {model: [r["row_id"] for r in rows if r["model"] == model] for model in models}
+    assert len({tuple(ids) for ids in questions.values()}) == 1
+    kinds = Counter(row["kind"] for row in rows if row["model"] == "base")
+    assert kinds == {"suite": 12, "corpus": 2, "prompt": len(corpus.side("test"))}
+    # Prompts that do not fit the model are not answered and score nothing.
+    missing = [row for row in rows if row["finish"] == "too_long"]
+    assert missing
+    assert all(row["answer_text"] is row["policy"] is row["agreement"] is None for row in missing)
+    assert all(row["passed"] is False for row in missing if row["kind"] != "prompt")
+    canned = [row for row in rows if row["model"] == CANNED]
+    assert all(row["policy"] == 1.0 for row in canned)
+    assert not any(row["passed"] for row in canned if row["row_id"] == "direct_implementation")
+    assert {row["content_correctness"] for row in rows} == {None}
+    pairs = SplitManifest.model_validate(corpus.splits).select(corpus.preferences, "test")
+    assert 0 < len(rewards) <= len(pairs)
+    assert {row["reference"] for row in rewards} == {"sft"}
+
+
+def test_the_whole_judgement_of_a_run(answered, corpus, tmp_path):
+    predictions, rewards, who = answered
+    ab = compared(predictions, corpus, who)
+    assert ab["status"] == "none"
+    assert "llm.provider=anthropic" in ab["reason"]
+    metrics, gate, scores = stage.judge_twin(
+        predictions, rewards, ab, corpus.cases, corpus.ratings, corpus.splits, who, OPTIONS
+    )
+    json.dumps([metrics, gate, scores], allow_nan=False)
+    assert metrics["cases"] == {"suite": 12, "corpus": 2}
+    assert metrics["rewards"]["n"] == len(rewards)
+    assert metrics["models"]["dpo"]["unanswered"] > 0
+    measured = metrics["models"]["dpo"]["policy"]
+    assert measured["n"] == metrics["n"] - metrics["models"]["dpo"]["unanswered"]
+    assert metrics["models"]["dpo"]["parts"]["content_relevance"]["mean"] is None
+    assert metrics["ab"]["heuristic"]["failed"] > 0
+    assert not gate["promote"]
+    assert {one["name"] for one in gate["checks"]} == {
+        *("critical_cases", "other_cases", "policy_gain", "holds_against_cheap", "own_answers"),
+        "ab_not_lost",
+    }
+    assert scores["models"]["dpo"]["rates"]["suite"]["n"] == 12
+    figures = stage.draw_twin_figures(metrics, scores, who)
+    assert all(figure.data for figure in figures[:4])
+    assert len(figures) == len(stage.FIGURES)
+
+
+def test_a_row_on_two_sides_stops_before_anything_is_answered(tiny, corpus):
+    rows = dict(corpus.splits["rows"])
+    test = corpus.side("test")[0].id
+    rows[test] = {**rows[test], "split": "train"}
+    broken = {**corpus.inputs(), "splits": {**corpus.splits, "rows": rows}}
+    missing = candidates("sft", sft=str(tiny["root"] / "there is none"))
+    with pytest.raises(DataError):
+        stage.answer_prompts(**broken, base=tiny["base"], candidates=missing, evaluation=OPTIONS)
