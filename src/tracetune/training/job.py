@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import atomic_folder, canonical_json, read_json, sha256_file, sha256_json
 from tracetune.records import Example, Preference, Rating, Triplet
+from tracetune.records.heads import TrajectoryRow
 from tracetune.runs import installed_versions
 from tracetune.training.base import UNKNOWN, BaseModelRef
 from tracetune.training.options import (
@@ -48,12 +49,13 @@ __all__ = [
 TRAIN_FILE = "train.jsonl"
 VALIDATION_FILE = "validation.jsonl"
 EARLY_STOPPING_ROWS = 100
-TrainingRow = Example | Preference | Rating | Triplet
+TrainingRow = Example | Preference | Rating | Triplet | TrajectoryRow
 RECORDS: dict[Method, type[TrainingRow]] = {
     "sft": Example,
     "dpo": Preference,
     "kto": Rating,
     "embedding": Triplet,
+    "heads": TrajectoryRow,
 }
 """What each method is trained on."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
@@ -68,7 +70,7 @@ class DatasetRef(_Document):
 
     Attributes:
         path: The folder. Machine-dependent, never part of the job's hash.
-        files: SHA-256 of each file by its name.
+        files: SHA-256 of each file by its name; of heads also the files beside the rows.
         rows: Number of rows by the name of the file.
     """
 
@@ -106,11 +108,12 @@ class TrainingJob(_Document):
 
     Attributes:
         format: Version of this document.
-        method: ``sft``, ``dpo``, ``kto`` or ``embedding``.
+        method: ``sft``, ``dpo``, ``kto``, ``embedding`` or ``heads``.
         base: The base model.
         dataset: The rows.
         start_from: Adapter that training goes on from; for DPO it also is the reference. Null: a
-            new adapter (for DPO the base with its adapter off is the reference).
+            new adapter (for DPO the base with its adapter off is the reference). For heads: the
+            phase-1 adapter that is merged into the frozen base.
         lora: LoRA settings under PEFT's names.
         trainer: Arguments under TRL's names, those that differ from TRL's defaults.
         over_length: What happens to rows longer than ``trainer.max_length``.

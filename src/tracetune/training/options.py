@@ -13,7 +13,7 @@ from pydantic import Field
 from tracetune.options import Options
 
 OverLength = Literal["raise", "drop", "truncate"]
-Method = Literal["sft", "dpo", "kto", "embedding"]
+Method = Literal["sft", "dpo", "kto", "embedding", "heads"]
 
 
 class BaseModelOptions(Options):

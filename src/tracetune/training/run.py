@@ -94,6 +94,11 @@ def _train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
         with _no_caches():
             embedding.train(job, place, loop)
         return
+    if job.method == "heads":
+        from tracetune.training.heads import train as heads
+
+        heads.train(job, place, tracking)
+        return
     started = time.perf_counter()
     base_model.verify(job.base)
     model_folder.verify_start(job)

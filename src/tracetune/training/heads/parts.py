@@ -1,0 +1,97 @@
+"""The three heads. Imported only where tensors are at work, because torch is heavy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StyleHead(nn.Module):
+    """A turn as a signature of length 1: d → width → size, L2-normalised."""
+
+    def __init__(self, hidden_size: int, width: int = 512, size: int = 256) -> None:
+        """Makes the layers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, size)
+        )
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """B x d → B x size."""
+        return nn.functional.normalize(self.layers(pooled).float(), dim=-1)
+
+
+class PatternHead(nn.Module):
+    """Which patterns a turn has, each by itself: d → width → patterns, as logits."""
+
+    def __init__(self, hidden_size: int, width: int = 256, patterns: int = 12) -> None:
+        """Makes the layers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, patterns)
+        )
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """B x d → B x patterns."""
+        logits: Tensor = self.layers(pooled)
+        return logits
+
+
+class PlanningHead(nn.Module):
+    """What the next turns will be about, and whether they come.
+
+    One learned query per step, one layer of cross-attention over the tokens of the turn, then the
+    mean hidden state expected of each next turn, and a logit for "the conversation has ended".
+    """
+
+    def __init__(self, hidden_size: int, steps: int = 8) -> None:
+        """Makes queries and layers."""
+        super().__init__()
+        self.heads = next(n for n in (8, 4, 2, 1) if hidden_size % n == 0)
+        self.queries = nn.Parameter(torch.empty(steps, hidden_size))
+        self.ask = nn.Linear(hidden_size, hidden_size)
+        self.keys = nn.Linear(hidden_size, hidden_size)
+        self.values = nn.Linear(hidden_size, hidden_size)
+        self.join = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.project = nn.Linear(hidden_size, hidden_size)
+        self.stop = nn.Linear(hidden_size, 1)
+        nn.init.normal_(self.queries, std=1.0)
+        nn.init.normal_(self.project.weight, std=0.02)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Plans.
+
+        Args:
+            tokens: B x T x d.
+            mask: B x T, true where a token counts.
+
+        Returns:
+            Plan (B x steps x d) and stop logits (B x steps).
+        """
+        rows = tokens.shape[0]
+        asked = self._split(self.ask(self.queries).expand(rows, -1, -1).contiguous())
+        seen = nn.functional.scaled_dot_product_attention(
+            asked,
+            self._split(self.keys(tokens)),
+            self._split(self.values(tokens)),
+            attn_mask=mask[:, None, None, :],
+        )
+        joined = self.join(seen.transpose(1, 2).flatten(2))
+        states = self.norm(self.queries + joined)
+        return self.project(states), self.stop(states).squeeze(-1)
+
+    def _split(self, values: Tensor) -> Tensor:
+        """B x N x d → B x heads x N x d/heads."""
+        rows, count, size = values.shape
+        return values.view(rows, count, self.heads, size // self.heads).transpose(1, 2)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor) -> None:
+        """Lets every plan start at the mean of the training turns, the trivial answer.
+
+        Args:
+            mean: d.
+        """
+        self.project.bias.copy_(mean)

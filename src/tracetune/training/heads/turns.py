@@ -1,0 +1,96 @@
+"""A row as token ids: the turn with as much of its past as fits, and where the turn begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracetune.errors import DataError
+from tracetune.records.heads import HeadMessage, TrajectoryRow
+from tracetune.training.rendering import common_prefix
+
+
+@dataclass(frozen=True)
+class TurnTokens:
+    """What the base reads of a row.
+
+    Attributes:
+        ids: Past and turn.
+        start: Where the turn begins; what comes before is only context.
+        left_out: Messages of the past that did not fit.
+        cut: Tokens of the turn itself that did not fit.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    left_out: int
+    cut: int
+
+
+class TurnReader:
+    """Turns rows of one base into token ids.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        max_length: Most tokens of a row.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        """Starts with nothing known about any text."""
+        self._tokenizer = tokenizer
+        self.max_length = max_length
+        self._lengths: dict[str, int] = {}
+
+    def read(self, row: TrajectoryRow) -> TurnTokens:
+        """The tokens of one row.
+
+        Whole messages of the past are left out, the oldest first, until the rest fits and the chat
+        template takes it: some want the first message to be the user's. A turn that is too long
+        alone is cut at its end.
+
+        Raises:
+            DataError: The template takes the turn neither with its past nor alone.
+        """
+        from jinja2 import TemplateError
+
+        messages, refused = row.messages, ""
+        last = len(messages) - 1
+        for first in range(self._first_that_may_fit(messages), last + 1):
+            try:
+                ids = self._ids(messages[first:])
+                if len(ids) > self.max_length and first < last:
+                    continue
+                before = self._ids(messages[first:last]) if first < last else []
+            except TemplateError as error:
+                refused = str(error)
+                continue
+            kept = ids[: self.max_length]
+            return TurnTokens(tuple(kept), common_prefix(before, ids), first, len(ids) - len(kept))
+        raise DataError(
+            f"the chat template of the base does not take the turn "
+            f"({[message.role for message in messages[-3:]]}): {refused or 'its past is too long'}",
+            where=f"row {row.row_id}",
+            remedy="raise heads.max_length, so that the message before it fits too, or use a base "
+            "whose template takes these roles",
+        )
+
+    def _ids(self, messages: Sequence[HeadMessage]) -> list[int]:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        found = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
+        return list(found["input_ids"])
+
+    def _first_that_may_fit(self, messages: Sequence[HeadMessage]) -> int:
+        """The first message from which on the bare texts fit; the template only adds to them."""
+        room = self.max_length
+        for position in range(len(messages) - 1, -1, -1):
+            room -= self._length(messages[position].content)
+            if room < 0:
+                return min(position + 1, len(messages) - 1)
+        return 0
+
+    def _length(self, text: str) -> int:
+        if text not in self._lengths:
+            ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            self._lengths[text] = len(ids)
+        return self._lengths[text]
