@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli_schema.builders import sample
 from tests.cli_schema.test_generate import generated
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.cli_schema.cli_options import CliOptions
 from tracetune.cli_schema.objects import answer_text, command_object
 from tracetune.cli_schema.rows import make_rows, object_of
@@ -24,6 +25,7 @@ from tracetune.training.options import DpoOptions, SftOptions
 
 GH = sample("gh")
 CLI = CliOptions()
+HERE = {"kind": "embedded"}
 FREE = next(place for place in GH.places() if not place.spec.required)
 """A command that needs no argument."""
 
@@ -106,7 +108,9 @@ def test_dpo_waits_with_an_sft_that_runs_elsewhere(manifest, tmp_path: Path):
     splits = manifest.model_dump(mode="json")
     decision = prepare_stage.decide_cli(splits, SftOptions(), False)
     waiting = write_skipped(tmp_path / "waiting", "job 7 of cli.sft is not done", "waiting")
-    found = cli_preferences_stage.decide_pairs(decision, splits, waiting, DpoOptions())
+    found = cli_preferences_stage.decide_pairs(
+        decision, splits, waiting, DpoOptions(), HERE, TogetherOptions()
+    )
     assert found["method"] == "waiting"
     assert found["stages"]["dpo"] == {
         "chosen": False,
@@ -118,7 +122,9 @@ def test_dpo_waits_with_an_sft_that_runs_elsewhere(manifest, tmp_path: Path):
     trained = tmp_path / "trained"
     trained.mkdir()
     write_json(trained / "status.json", {"status": "trained"})
-    found = cli_preferences_stage.decide_pairs(decision, splits, trained, DpoOptions())
+    found = cli_preferences_stage.decide_pairs(
+        decision, splits, trained, DpoOptions(), HERE, TogetherOptions()
+    )
     assert found["stages"]["dpo"]["reason"].startswith("0 pairs, at least")
 
 

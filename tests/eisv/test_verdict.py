@@ -6,6 +6,8 @@ import pytest
 
 from tests.eisv.test_gates import BLIND, EVERY, trial
 from tests.eisv.test_score import judged
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.eisv.baselines import lookup_table, random_baseline
 from tracetune.eisv.eisv_options import EisvOptions
 from tracetune.eisv.expression import label_many
@@ -20,7 +22,14 @@ from tracetune.pipelines.eisv_verdict import gate_of
 from tracetune.splits import assign_by_block
 from tracetune.splits_blocks import BlockOptions
 
-JUDGED = {"judged": "full", "status": "trained", "reason": "", "adapters": {"full": "anywhere"}}
+HERE = {"kind": "embedded"}
+JUDGED = {
+    "judged": "full",
+    "status": "trained",
+    "reason": "",
+    "unasked": "",
+    "adapters": {"full": "anywhere"},
+}
 
 
 def collected(folder, *states):
@@ -29,7 +38,7 @@ def collected(folder, *states):
     for variant, (status, reason) in zip(VARIANTS, states, strict=True):
         stages[f"{variant}_adapter"] = folder / variant
         write_json(folder / variant / "status.json", {"status": status, "reason": reason})
-    return collect_teachers(**stages)
+    return collect_teachers(HERE, TogetherOptions(), **stages)
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -42,8 +51,10 @@ def test_while_one_teacher_runs_elsewhere_all_and_the_students_wait(tmp_path, pl
     assert ("18 rows are too few" in found["reason"]) == (place != 2)
     # Neither a teacher nor a student is asked; the base model is not even looked for.
     splits = assign_by_block([], options=BlockOptions(), seed=1).model_dump(mode="json")
-    assert answer_windows([], [], [], splits, {}, found, tmp_path, EisvOptions()) == []
-    assert teach([], [], splits, found, {}, EisvOptions(), 1) == []
+    asked = (TogetherOptions(), RemoteJobs(tmp_path, None))
+    given = (splits, {}, found, tmp_path, EisvOptions())
+    assert answer_windows([], [], [], *given, *asked) == []
+    assert teach([], [], splits, found, {}, EisvOptions(), 1, *asked) == []
     folder, report = train_students([], found, EisvOptions(), 1, tmp_path / "work")
     assert (report["status"], report["reason"]) == ("waiting", found["reason"])
     assert [path.name for path in folder.iterdir()] == ["status.json"]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tracetune.backends.endpoint_records import EndpointRecords
 from tracetune.errors import DataError
 from tracetune.files import read_json, write_json
 from tracetune.runs import RunLock
@@ -120,6 +121,7 @@ class RemoteJobs:
     def __init__(self, folder: Path, api_key: str | None) -> None:
         self.folder = folder
         self.api_key = api_key
+        self.endpoints = EndpointRecords(folder)
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -128,6 +130,10 @@ class RemoteJobs:
     def lock(self) -> RunLock:
         """One process at a time creates or fetches; the others may look and cancel."""
         return RunLock(self.folder / "jobs.lock")
+
+    def endpoint_lock(self) -> RunLock:
+        """One process at a time has endpoints, or deletes those that were left over."""
+        return RunLock(self.folder / "endpoints.lock")
 
     def place(self, key: str) -> Path:
         """The folder of a job."""
@@ -188,12 +194,13 @@ class RemoteJobs:
             yield
 
     def spent(self, *, without: str = "") -> float:
-        """The most that all jobs cost or can cost, in US dollars.
+        """The most that all jobs and endpoints cost or can cost, in US dollars.
 
         Args:
             without: Key of a job that is left out.
         """
-        return sum(job.most_usd for job in self.all() if job.key != without)
+        jobs = sum(job.most_usd for job in self.all() if job.key != without)
+        return jobs + self.endpoints.spent()
 
     def find(self, name: str) -> RemoteJob:
         """The job that a person means: its id, or the start of its id or hash.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -55,6 +56,17 @@ class TogetherOptions(Options):
     )
     deadline_hours: float = Field(
         48.0, gt=0, description="A job that has not ended this long after its start is stuck."
+    )
+    judge_on: Literal["local", "endpoint"] = Field(
+        "local",
+        description="Where the trained models are asked: on a local copy of the base, or at an "
+        "endpoint of Together AI, which is billed by the minute and deleted in the end.",
+    )
+    project: str | None = Field(
+        None, min_length=1, description="Project for endpoints; None: the one that the key names."
+    )
+    endpoint_minutes: float = Field(
+        60.0, gt=0, description="Longest time that an endpoint is used, from its creation on."
     )
     archive_gb: float = Field(20.0, gt=0, description="Largest adapter that is unpacked, in GB.")
 

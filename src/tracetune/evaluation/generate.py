@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json
 from tracetune.records import Message
+from tracetune.training.base import UNKNOWN, not_here
 
 if TYPE_CHECKING:
     import torch
@@ -290,9 +291,12 @@ def load_generator(
             shape, so an adapter whose manifest names another hash is refused here.
 
     Raises:
+        ConfigurationError: The base is hosted, so there is no folder of it.
         DataError: If an adapter folder is incomplete, was trained on other base weights, or its
             chat template is not the one the other folders have.
     """
+    if not str(base) or weights_sha256 == UNKNOWN:
+        raise not_here("of these adapters")
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

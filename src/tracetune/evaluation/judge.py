@@ -9,6 +9,7 @@ from typing import Any
 
 from tracetune.errors import DataError
 from tracetune.evaluation import metrics as figures_of
+from tracetune.evaluation.asked import Asked
 from tracetune.evaluation.baselines import (
     BASELINES,
     MajorityClass,
@@ -17,7 +18,8 @@ from tracetune.evaluation.baselines import (
     user_text,
 )
 from tracetune.evaluation.gate import Gate, decide, unjudged
-from tracetune.evaluation.generate import BASE, Answer, Generator, load_generator
+from tracetune.evaluation.generate import BASE, Answer, load_generator
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.evaluation.likelihood import best_answers, reference_nats
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.evaluation.rewards import PairScore, preference_scores
@@ -80,6 +82,7 @@ def predict(
     output: OutputSpec,
     options: EvaluationOptions,
     weights_sha256: str | None = None,
+    generator: Asked | None = None,
 ) -> Predictions:
     """Lets base, adapters and cheap baselines answer the same held-out rows.
 
@@ -93,6 +96,7 @@ def predict(
         output: What a valid answer looks like.
         options: Sizes and limits.
         weights_sha256: Hash of the base weights; an adapter trained on others is refused.
+        generator: Base and adapters, if they are ready already; else they are loaded.
 
     Returns:
         The answers and rewards; none if there is no held-out row or no adapter.
@@ -107,7 +111,7 @@ def predict(
     models = (BASE, *adapters)
     total = len(test) * len(models) + (len(pairs) if rewards else 0)
     with _progress(total) as advance:
-        generator = load_generator(
+        generator = generator or load_generator(
             base,
             adapters,
             threads=options.threads,
@@ -226,7 +230,7 @@ def _slices(row: Example, target: Target, output: OutputSpec) -> list[str]:
 
 
 def _beyond_greedy(
-    generator: Generator,
+    generator: Asked,
     model: str,
     test: Sequence[Example],
     targets: Sequence[Target],
@@ -238,7 +242,7 @@ def _beyond_greedy(
         nats = reference_nats(generator, model, test, batch_size=options.batch_size)
         return [{"reference_nats": value} for value in nats]
     found: list[dict[str, Any]] = [{} for _ in test]
-    if options.top_k == 1:
+    if options.top_k == 1 or isinstance(generator, HostedGenerator):
         return found
     chosen = spread(len(test), options.top_k_rows)
     best = best_answers(
@@ -258,7 +262,7 @@ def _beyond_greedy(
 
 
 def _scores(
-    generator: Generator,
+    generator: Asked,
     pairs: Sequence[Preference],
     rewards: RewardSpec | None,
     options: EvaluationOptions,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracetune.evaluation.generate import Generator, left_padded
+from tracetune.evaluation.asked import Asked
+from tracetune.evaluation.generate import left_padded
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.evaluation.rewards import answer_log_probs, divided_ids
 from tracetune.records import Example, Message
 
 
 def best_answers(
-    generator: Generator,
+    generator: Asked,
     name: str,
     prompts: Sequence[Sequence[Message]],
     *,
@@ -19,6 +21,8 @@ def best_answers(
     batch_size: int,
 ) -> list[list[str]]:
     """The ``k`` most likely answers to each prompt, best first, by beam search of that width.
+
+    A hosted model gives none: it searches nothing.
 
     Args:
         generator: The model with its adapters.
@@ -30,6 +34,8 @@ def best_answers(
     """
     import torch
 
+    if isinstance(generator, HostedGenerator):
+        return [[] for _ in prompts]
     ids = [generator.prompt_ids(prompt) for prompt in prompts]
     found: list[list[str]] = [[] for _ in prompts]
     fits = [
@@ -61,7 +67,7 @@ def best_answers(
 
 
 def reference_nats(
-    generator: Generator,
+    generator: Asked,
     name: str,
     rows: Sequence[Example],
     *,
@@ -76,8 +82,11 @@ def reference_nats(
         batch_size: Rows scored at once.
 
     Returns:
-        One figure per row; None for a row that does not fit the model.
+        One figure per row; None for a row that does not fit the model, and for a hosted model,
+        which shows no probabilities.
     """
+    if isinstance(generator, HostedGenerator):
+        return [None] * len(rows)
     ids = [divided_ids(generator.tokenizer, r.prompt, r.completion, r.id) for r in rows]
     found: list[float | None] = [None] * len(rows)
     fits = [

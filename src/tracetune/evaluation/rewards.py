@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracetune.errors import DataError
+from tracetune.evaluation.asked import Asked
 from tracetune.evaluation.generate import Generator, left_padded, render
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.records import Message, Preference
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class PairScore:
 
 
 def preference_scores(
-    generator: Generator,
+    generator: Asked,
     pairs: Sequence[Preference],
     *,
     policy: str,
@@ -61,7 +63,12 @@ def preference_scores(
         beta: Strength of the KL term, as in training.
         batch_size: Pairs scored at once.
         advance: Called with the number of pairs just scored.
+
+    Returns:
+        One score per pair; none of a hosted model, which shows no probabilities.
     """
+    if isinstance(generator, HostedGenerator):
+        return []
     scores = []
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracetune.errors import ConfigurationError
+from tracetune.evaluation.asked import Asked
 from tracetune.evaluation.generate import Answer, Generator, left_padded
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.files import sha256_json
 from tracetune.records import Message
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def sampled_answers(
-    generator: Generator,
+    generator: Asked,
     name: str,
     prompts: Sequence[Sequence[Message]],
     temperatures: Sequence[float],
@@ -60,6 +62,16 @@ def sampled_answers(
             f"no temperatures to sample at: {list(temperatures)}",
             where="temperatures",
             remedy="give numbers of 0 or more",
+        )
+    if isinstance(generator, HostedGenerator):
+        return generator.sampled(
+            name,
+            prompts,
+            temperatures,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advance=advance or (lambda _: None),
         )
     ids = [generator.prompt_ids(prompt) for prompt in prompts]
     room = math.inf if generator.context is None else generator.context - max_new_tokens

@@ -96,6 +96,13 @@ def open_release(folder: Path) -> Release:
             remedy="use its folder with sentence-transformers; export.from names another pipeline",
         )
     _check_files(folder, manifest)
+    if away := hosted_base(folder):
+        raise DataError(
+            away,
+            where=str(folder),
+            remedy="run the pipeline that trained it again with base_model.local (a folder or a "
+            "Hugging Face id): the paid job is taken up, nothing is trained again",
+        )
     base = BaseModelRef.model_validate(serving["base"])
     if base.weights_sha256 != manifest["base"]["weights_sha256"]:
         raise DataError(
@@ -114,6 +121,15 @@ def open_release(folder: Path) -> Release:
     architecture(read_config(Path(base.path)), Path(base.path))
     verify_base(base)
     return Release(folder, base, manifest, serving, documents["gate"])
+
+
+def hosted_base(folder: Path) -> str:
+    """Why a released adapter cannot be merged on this machine: its base is hosted; else empty."""
+    serving = folder / "serving.json"
+    if not serving.is_file():
+        return ""
+    base = BaseModelRef.model_validate(read_json(serving)["base"])
+    return "" if base.here else f"the weights of its base {base.id} are not on this machine"
 
 
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:

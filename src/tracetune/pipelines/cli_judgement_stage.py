@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.cli_schema.cli_options import CliOptions
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.outputs import OutputSpec
+from tracetune.pipelines.answering import asked, why_unasked
 from tracetune.pipelines.judgement_stage import collect_adapters
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.release_stage import release_stage
@@ -48,7 +51,12 @@ NOT_SHOWN = (
 
 
 def collect_cli(
-    base: Document, previous: Document, cli_schema: CliSchema, cli: CliOptions, **stages: Any
+    base: Document,
+    previous: Document,
+    cli_schema: CliSchema,
+    cli: CliOptions,
+    together: TogetherOptions,
+    **stages: Any,
 ) -> Document:
     """Who is judged, by what rule, for a model of a command-line program.
 
@@ -57,6 +65,7 @@ def collect_cli(
         previous: The adapter released before, or none.
         cli_schema: The program.
         cli: What the system turn tells.
+        together: Says whether hosted models are asked.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
     from tracetune.cli_schema.load import schema_hash
@@ -67,7 +76,8 @@ def collect_cli(
         "schema": cli_schema.cli_name,
         "schema_sha256": schema_hash(cli_schema),
     }
-    return collect_adapters(previous, output, system_text(cli_schema, cli.prompt), stages)
+    unasked = why_unasked(base, together)
+    return collect_adapters(previous, output, system_text(cli_schema, cli.prompt), stages, unasked)
 
 
 def answer_requests(
@@ -80,46 +90,44 @@ def answer_requests(
     base: Document,
     candidates: Document,
     evaluation: EvaluationOptions,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> DataFrame:
     """Answers of base, adapters and cheap baselines to the held-out requests.
 
     Base and adapters also say how likely they find the right answer. The manifest is checked
     against all rows and pairs before anything is answered. Without an adapter or without held-out
-    rows there are no answers.
+    rows there are no answers, and neither if nobody can ask the models.
     """
     from tracetune.cli_schema.baselines import KeywordMatcher
     from tracetune.cli_schema.rows import request_of
     from tracetune.evaluation.baselines import MajorityClass, NearestNeighbour
-    from tracetune.evaluation.generate import BASE, Answer, load_generator
+    from tracetune.evaluation.generate import BASE, Answer
     from tracetune.evaluation.judge import spread
     from tracetune.evaluation.likelihood import reference_nats
     from tracetune.evaluation.tables import frame
 
     verify(SplitManifest.model_validate(pair_splits), [*examples, *preferences])
-    if not test or not candidates["adapters"]:
+    if not test or not candidates["adapters"] or why_unasked(base, together):
         return frame([])
     prompts = [row.prompt for row in test]
-    generator = load_generator(
-        base["path"],
-        {name: Path(path) for name, path in candidates["adapters"].items()},
-        threads=evaluation.threads,
-        weights_sha256=base["weights_sha256"],
-    )
     timed = spread(len(test), evaluation.latency_rows)
-    answers = {
-        model: generator.answers(
-            model,
-            prompts,
-            max_new_tokens=evaluation.max_new_tokens,
-            batch_size=evaluation.batch_size,
-            timed=timed,
-        )
-        for model in (BASE, *candidates["adapters"])
-    }
-    nats = {
-        model: reference_nats(generator, model, test, batch_size=evaluation.batch_size)
-        for model in answers
-    }
+    adapters = candidates["adapters"]
+    with asked(base, adapters, together, jobs, threads=evaluation.threads) as generator:
+        answers = {
+            model: generator.answers(
+                model,
+                prompts,
+                max_new_tokens=evaluation.max_new_tokens,
+                batch_size=evaluation.batch_size,
+                timed=timed,
+            )
+            for model in (BASE, *adapters)
+        }
+        nats = {
+            model: reference_nats(generator, model, test, batch_size=evaluation.batch_size)
+            for model in answers
+        }
     answers[MajorityClass.name] = MajorityClass(train, _BY_COMMAND).answers(prompts)
     answers[NearestNeighbour.name] = NearestNeighbour(train, _BY_COMMAND).answers(prompts)
     matcher = KeywordMatcher(cli_schema)
@@ -289,6 +297,7 @@ def cli_judgement_stage(pipeline: str) -> Pipeline:
                 inputs={
                     **{name: name for name in ("base", "previous", "cli_schema", *of_stages)},
                     "cli": "params:cli",
+                    "together": "params:together",
                 },
                 outputs="candidates",
                 name="collect",
@@ -297,7 +306,7 @@ def cli_judgement_stage(pipeline: str) -> Pipeline:
         ],
         namespace=pipeline,
         inputs={**of_stages, "cli_schema": "cli_schema"},
-        parameters={"cli"},
+        parameters={"cli", "together"},
     )
     rows = ["test", "examples", "preferences", "pair_splits", "base", "candidates"]
     judged = Pipeline(
@@ -306,7 +315,7 @@ def cli_judgement_stage(pipeline: str) -> Pipeline:
                 answer_requests,
                 inputs=[
                     *("cli_schema", "test", "train", "examples", "preferences", "pair_splits"),
-                    *("base", "candidates", "params:cli_evaluation"),
+                    *("base", "candidates", "params:cli_evaluation", "params:together", "jobs"),
                 ],
                 outputs="predictions",
                 name="predict",
@@ -335,12 +344,13 @@ def cli_judgement_stage(pipeline: str) -> Pipeline:
             **shared(pipeline, *rows),
             "cli_schema": "cli_schema",
             "train": f"{pipeline}.sft.train",
+            "jobs": "jobs",
         },
         outputs=shared(
             pipeline,
             *("predictions", "metrics", "gate", "scores"),
             *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"cli_evaluation"},
+        parameters={"cli_evaluation", "together"},
     )
     return collected + judged + release_stage(pipeline, "cli_evaluation")

@@ -7,9 +7,12 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.cli_schema.cli_options import CliOptions
 from tracetune.cli_schema.schema import CliSchema
 from tracetune.evaluation.options import EvaluationOptions
+from tracetune.pipelines.answering import asked, why_unasked
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import Example, Preference
 from tracetune.runs import read_status
@@ -28,19 +31,20 @@ def answer_own_rows(
     cli: CliOptions,
     evaluation: EvaluationOptions,
     seed: int,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> list[Document]:
     """What the SFT model answers to some training rows, and to the same share of validation rows.
 
     Pairs of the validation rows are not trained on: DPO stops by them. Nothing is answered if SFT
-    was not trained.
+    was not trained, or nobody can ask it.
 
     Returns:
         ``row`` (its id), ``text`` and ``finish`` of each answer.
     """
-    from tracetune.evaluation.generate import load_generator
     from tracetune.files import sha256_json
 
-    if read_status(sft_adapter).status != "trained":
+    if read_status(sft_adapter).status != "trained" or why_unasked(base, together):
         return []
 
     def some(rows: list[Example], count: int) -> list[Example]:
@@ -48,18 +52,14 @@ def answer_own_rows(
 
     drawn = some(train, cli.answer_rows)
     drawn += some(validation, round(len(validation) * len(drawn) / max(1, len(train))))
-    generator = load_generator(
-        base["path"],
-        {"sft": sft_adapter},
-        threads=evaluation.threads,
-        weights_sha256=base["weights_sha256"],
-    )
-    answers = generator.answers(
-        "sft",
-        [row.prompt for row in drawn],
-        max_new_tokens=evaluation.max_new_tokens,
-        batch_size=evaluation.batch_size,
-    )
+    adapters = {"sft": sft_adapter}
+    with asked(base, adapters, together, jobs, threads=evaluation.threads) as generator:
+        answers = generator.answers(
+            "sft",
+            [row.prompt for row in drawn],
+            max_new_tokens=evaluation.max_new_tokens,
+            batch_size=evaluation.batch_size,
+        )
     return [
         {"row": row.id, "text": answer.text, "finish": answer.finish}
         for row, answer in zip(drawn, answers, strict=True)
@@ -112,7 +112,12 @@ def divide_pairs(preferences: list[Preference], splits: Document) -> Document:
 
 
 def decide_pairs(
-    decision: Document, pair_splits: Document, sft_adapter: Path, options: DpoOptions
+    decision: Document,
+    pair_splits: Document,
+    sft_adapter: Path,
+    options: DpoOptions,
+    base: Document,
+    together: TogetherOptions,
 ) -> Document:
     """Whether pairs are trained on: the decision of before, now that they can be counted.
 
@@ -126,7 +131,9 @@ def decide_pairs(
     pairs = SplitManifest.model_validate(pair_splits).count("pair", "train")
     before = decision["stages"]["dpo"]
     enough = pairs >= options.min_dpo_pairs
-    why = "" if enough else f"{pairs} pairs, at least {options.min_dpo_pairs} are needed for DPO"
+    unasked = why_unasked(base, together)
+    why = unasked or f"{pairs} pairs, at least {options.min_dpo_pairs} are needed for DPO"
+    why = "" if enough else why
     stage = {
         "chosen": before["chosen"] and enough,
         "train": before["train"] and enough,
@@ -152,6 +159,7 @@ def preferences_stage(pipeline: str) -> Pipeline:
                 inputs=[
                     *("train", "validation", "sft_adapter", "base"),
                     *("params:cli", "params:cli_evaluation", "params:seed"),
+                    *("params:together", "jobs"),
                 ],
                 outputs="sft_answers",
                 name="answer_own_rows",
@@ -176,7 +184,10 @@ def preferences_stage(pipeline: str) -> Pipeline:
             ),
             Node(
                 decide_pairs,
-                inputs=["decision", "pair_splits", "sft_adapter", "params:cli_dpo"],
+                inputs=[
+                    *("decision", "pair_splits", "sft_adapter", "params:cli_dpo"),
+                    *("base", "params:together"),
+                ],
                 outputs="pair_decision",
                 name="decide_pairs",
                 tags="training",
@@ -189,9 +200,10 @@ def preferences_stage(pipeline: str) -> Pipeline:
             "train": f"{pipeline}.sft.train",
             "validation": f"{pipeline}.sft.validation",
             "sft_adapter": f"{pipeline}.sft.adapter",
+            "jobs": "jobs",
         },
         outputs=shared(
             pipeline, "sft_answers", "preferences", "pairs", "pair_splits", "pair_decision"
         ),
-        parameters={"cli", "cli_evaluation", "cli_dpo", "seed"},
+        parameters={"cli", "cli_evaluation", "cli_dpo", "seed", "together"},
     )

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.eisv.eisv_options import RELEASED, EisvOptions
 from tracetune.eisv.judge import Answered
 from tracetune.eisv.prompt import VARIANTS
+from tracetune.pipelines.answering import asked, why_unasked
 from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.eisv_data_stage import of_variant
 from tracetune.pipelines.eisv_student_stage import FILES
@@ -22,6 +25,8 @@ from tracetune.splits import SplitManifest, verify
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from tracetune.evaluation.asked import Asked
 else:
     Figure = Any
 
@@ -44,23 +49,27 @@ NOT_SHOWN = (
 """What a reader could wrongly take from the figures."""
 
 
-def collect_teachers(**stages: Any) -> Document:
+def collect_teachers(base: Document, together: TogetherOptions, **stages: Any) -> Document:
     """The teachers that were trained; the one that reads everything is judged and released.
 
     While one of them runs elsewhere, all wait. ``reason`` says why some were not trained, even if
     the one that is judged was.
 
     Args:
+        base: The base model.
+        together: Says whether hosted models are asked.
         **stages: ``<variant>_adapter`` of each variant.
     """
     from tracetune.eisv.prompt import SYSTEM_PROMPT
 
     found = trained_adapters({variant: stages[f"{variant}_adapter"] for variant in VARIANTS})
     judged = RELEASED if RELEASED in found.adapters else None
+    unasked = why_unasked(base, together) if judged else ""
     return {
         "judged": judged,
         "status": "trained" if judged else found.missing,
-        "reason": found.reason,
+        "reason": "; ".join(filter(None, (unasked, found.reason))),
+        "unasked": unasked,
         "adapters": found.adapters if judged else {},
         "output": {"compare": "eisv"},
         "instruction": SYSTEM_PROMPT,
@@ -76,6 +85,8 @@ def answer_windows(
     candidates: Document,
     students: Path,
     eisv: EisvOptions,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> list[Answered]:
     """Answers of baselines, base, teachers and students to the held-out windows.
 
@@ -85,22 +96,21 @@ def answer_windows(
 
     verify(SplitManifest.model_validate(splits), [*trajectories, *examples])
     found = baseline_answers(of_variant(test, RELEASED), seed=eisv.answers.seed)
-    if candidates["adapters"] and test:
-        found += _of_models(test, base, candidates, eisv)
+    if candidates["adapters"] and test and not candidates["unasked"]:
+        adapters = candidates["adapters"]
+        with asked(base, adapters, together, jobs) as generator:
+            found += _of_models(test, generator, list(adapters), eisv)
         found += _of_students(test, trajectories, students, eisv)
     return found
 
 
 def _of_models(
-    test: list[Example], base: Document, candidates: Document, eisv: EisvOptions
+    test: list[Example], generator: Asked, adapters: list[str], eisv: EisvOptions
 ) -> list[Answered]:
     from tracetune.eisv.judge import BASE, TEACHER, answered, drawn_at
-    from tracetune.evaluation.generate import load_generator
     from tracetune.evaluation.sampling import sampled_answers
 
     options = eisv.answers
-    adapters = {name: Path(path) for name, path in candidates["adapters"].items()}
-    generator = load_generator(base["path"], adapters, weights_sha256=base["weights_sha256"])
     found = []
     for variant in adapters:
         rows = of_variant(test, variant)
@@ -247,7 +257,10 @@ def eisv_judgement_stage(pipeline: str) -> Pipeline:
         [
             Node(
                 collect_teachers,
-                inputs={name: name for name in adapters},
+                inputs={
+                    **{name: name for name in ("base", *adapters)},
+                    "together": "params:together",
+                },
                 outputs="candidates",
                 name="collect",
                 tags="judgement",
@@ -255,6 +268,7 @@ def eisv_judgement_stage(pipeline: str) -> Pipeline:
         ],
         namespace=pipeline,
         inputs=adapters,
+        parameters={"together"},
     )
     judged = Pipeline(
         [
@@ -262,7 +276,7 @@ def eisv_judgement_stage(pipeline: str) -> Pipeline:
                 answer_windows,
                 inputs=[
                     *("test", "trajectories", "examples", "splits", "base", "candidates"),
-                    *("students", "params:eisv"),
+                    *("students", "params:eisv", "params:together", "jobs"),
                 ],
                 outputs="predictions",
                 name="predict",
@@ -290,12 +304,13 @@ def eisv_judgement_stage(pipeline: str) -> Pipeline:
         inputs={
             **shared(pipeline, "test", "trajectories", "examples", "splits", "base", "candidates"),
             "students": f"{pipeline}.student.model",
+            "jobs": "jobs",
         },
         outputs=shared(
             pipeline,
             *("predictions", "metrics", "gate", "gate1"),
             *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"eisv"},
+        parameters={"eisv", "together"},
     )
     return collected + judged + release_stage(pipeline, "eisv.answers")

@@ -8,8 +8,11 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.eisv.eisv_options import RELEASED, EisvOptions
 from tracetune.eisv.student import Lesson
+from tracetune.pipelines.answering import asked
 from tracetune.pipelines.eisv_data_stage import of_variant
 from tracetune.pipelines.namespaces import shared
 from tracetune.records import EisvTrajectory, Example
@@ -29,36 +32,33 @@ def teach(
     base: Document,
     eisv: EisvOptions,
     seed: int,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> list[Lesson]:
     """The teacher's answers to training windows at temperature 1; none without a teacher.
 
-    While any teacher runs elsewhere there is none.
+    While any teacher runs elsewhere there is none, and neither if nobody can ask it.
     """
     from tracetune.eisv.prompt import summarize
     from tracetune.eisv.windows import window_of
-    from tracetune.evaluation.generate import load_generator
     from tracetune.evaluation.sampling import sampled_answers
     from tracetune.splits import SplitManifest
 
-    if candidates["judged"] is None:
+    if candidates["judged"] is None or candidates["unasked"]:
         return []
     manifest = SplitManifest.model_validate(splits)
     rows = manifest.select(of_variant(examples, RELEASED), "train")
     windows = {row.id: row for row in trajectories}
-    generator = load_generator(
-        base["path"],
-        {RELEASED: Path(candidates["adapters"][RELEASED])},
-        weights_sha256=base["weights_sha256"],
-    )
-    given = sampled_answers(
-        generator,
-        RELEASED,
-        [row.prompt for row in rows],
-        [1.0] * eisv.answers.lessons,
-        seed=seed,
-        max_new_tokens=eisv.answers.max_new_tokens,
-        batch_size=eisv.answers.batch_size,
-    )
+    with asked(base, {RELEASED: candidates["adapters"][RELEASED]}, together, jobs) as generator:
+        given = sampled_answers(
+            generator,
+            RELEASED,
+            [row.prompt for row in rows],
+            [1.0] * eisv.answers.lessons,
+            seed=seed,
+            max_new_tokens=eisv.answers.max_new_tokens,
+            batch_size=eisv.answers.batch_size,
+        )
     lessons = []
     for row, answers in zip(rows, given, strict=True):
         window = windows[row.provenance.ids["trajectory"]]
@@ -83,6 +83,8 @@ def train_students(
 
     folder = work / "model"
     state, reason = candidates["status"], candidates["reason"]
+    if candidates["unasked"]:
+        state = "unjudged"
     if state == "trained" and not any(_teaches(lesson) for lesson in lessons):
         state = "insufficient"
         reason = f"the teacher gave no usable answer to {len(lessons)} training prompts"
@@ -149,7 +151,7 @@ def eisv_student_stage(pipeline: str) -> Pipeline:
                 teach,
                 inputs=[
                     *("trajectories", "examples", "splits", "candidates", "base"),
-                    *("params:eisv", "params:seed"),
+                    *("params:eisv", "params:seed", "params:together", "jobs"),
                 ],
                 outputs="lessons",
                 name="teach",
@@ -164,6 +166,9 @@ def eisv_student_stage(pipeline: str) -> Pipeline:
             ),
         ],
         namespace=f"{pipeline}.student",
-        inputs=shared(pipeline, "trajectories", "examples", "splits", "base", "candidates"),
-        parameters={"eisv", "seed"},
+        inputs={
+            **shared(pipeline, "trajectories", "examples", "splits", "base", "candidates"),
+            "jobs": "jobs",
+        },
+        parameters={"eisv", "seed", "together"},
     )

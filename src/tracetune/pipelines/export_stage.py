@@ -19,16 +19,21 @@ def export_adapter(
 ) -> tuple[Path, Document, str]:
     """The exported folder, its manifest, and a few lines for people.
 
-    A release without a trained adapter is handed on as what it is: the folder holds only the
-    status, the report says why.
+    A release without a trained adapter, or one whose base is not on this machine, is handed on as
+    what it is: the folder holds only the status, the report says why.
     """
+    from tracetune.export.merge import hosted_base
+
     folder = work / "model"
     status = read_status(adapter)
-    if status.status != "trained":
+    state, reason = status.status, status.reason
+    if state == "trained" and (away := hosted_base(adapter)):
+        state, reason = "skipped", away
+    if state != "trained":
         shutil.rmtree(folder, ignore_errors=True)
-        write_skipped(folder, status.reason, status.status)
-        report = {"status": status.status, "reason": status.reason}
-        return folder, report, f"Export     nothing was exported ({status.status}: {status.reason})"
+        write_skipped(folder, reason, state)
+        report = {"status": state, "reason": reason}
+        return folder, report, f"Export     nothing was exported ({state}: {reason})"
     return _export(adapter, options, name, folder)
 
 

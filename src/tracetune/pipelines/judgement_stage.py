@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.outputs import OutputSpec
+from tracetune.pipelines.answering import asked, why_unasked
 from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.release_stage import release_stage
@@ -29,7 +32,11 @@ FIGURES = ("losses", "rewards", "accuracy", "agents", "calibration", "funnel")
 
 
 def collect_agents(
-    base: Document, previous: Document, telemetry: TelemetryOptions, **stages: Any
+    base: Document,
+    previous: Document,
+    telemetry: TelemetryOptions,
+    together: TogetherOptions,
+    **stages: Any,
 ) -> Document:
     """Who is judged, by what rule, for an agent that answers in JSON.
 
@@ -37,22 +44,33 @@ def collect_agents(
         base: The base model.
         previous: The adapter released before, or none.
         telemetry: Names the output schema and the instruction.
+        together: Says whether hosted models are asked.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
     output = telemetry.output.model_dump(mode="json")
-    return collect_adapters(previous, output, telemetry.instruction, stages)
+    unasked = why_unasked(base, together)
+    return collect_adapters(previous, output, telemetry.instruction, stages, unasked)
 
 
 def collect_conversations(
-    base: Document, previous: Document, telemetry: TelemetryOptions, **stages: Any
+    base: Document,
+    previous: Document,
+    telemetry: TelemetryOptions,
+    together: TogetherOptions,
+    **stages: Any,
 ) -> Document:
     """Who is judged, by what rule, for an assistant that answers in words."""
     text = OutputSpec(compare="text").model_dump(mode="json")
-    return collect_adapters(previous, text, telemetry.sessions.system_prompt, stages)
+    unasked = why_unasked(base, together)
+    return collect_adapters(previous, text, telemetry.sessions.system_prompt, stages, unasked)
 
 
 def collect_adapters(
-    previous: Document, output: Document, instruction: str | None, stages: Document
+    previous: Document,
+    output: Document,
+    instruction: str | None,
+    stages: Document,
+    unasked: str = "",
 ) -> Document:
     """The adapters that were trained, in their order; the last one is judged.
 
@@ -61,6 +79,7 @@ def collect_adapters(
         output: What an answer is and how it is compared.
         instruction: System turn of every row.
         stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
+        unasked: Why nobody can ask the models; the adapter is released without a judgement then.
     """
     found, rewards = trained_adapters(_of("adapter", stages)), None
     judged = next(reversed(found.adapters), None)
@@ -72,7 +91,7 @@ def collect_adapters(
     return {
         "judged": judged,
         "status": "trained" if judged else found.missing,
-        "reason": "" if judged else found.reason,
+        "reason": unasked if judged else found.reason,
         "adapters": {**first, **found.adapters} if judged else {},
         "rewards": rewards,
         "previous": previous,
@@ -88,13 +107,15 @@ def predict(
     base: Document,
     candidates: Document,
     evaluation: EvaluationOptions,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
     test_pairs: list[Preference] | None = None,
     **rows: list[Any],
 ) -> tuple[DataFrame, list[Document]]:
     """Answers of base, adapters and cheap baselines on the held-out rows; rewards of the pairs.
 
     The split manifest is checked against all rows before anything is answered. Without an adapter
-    or without held-out rows there are no answers.
+    or without held-out rows there are no answers, and neither if nobody can ask the models.
 
     Args:
         test: Held-out rows.
@@ -103,26 +124,34 @@ def predict(
         base: The base model.
         candidates: Who is judged, by what rule.
         evaluation: Sizes and limits.
+        together: Parameters of Together AI, if hosted models are asked.
+        jobs: Jobs and endpoints there.
         test_pairs: Held-out pairs, where the pipeline has them.
         **rows: All rows that the manifest divides, by kind.
     """
     from tracetune.evaluation import judge
 
     verify(SplitManifest.model_validate(splits), [row for kind in rows.values() for row in kind])
+    if not test or not candidates["adapters"] or why_unasked(base, together):
+        nothing = judge.no_predictions()
+        return nothing.answers, nothing.rewards
     rewards = None
     if candidates["rewards"] is not None:
         rewards = judge.RewardSpec(policy="dpo", **candidates["rewards"])
-    found = judge.predict(
-        base=base["path"],
-        weights_sha256=base["weights_sha256"],
-        adapters={name: Path(path) for name, path in candidates["adapters"].items()},
-        train=train,
-        test=test,
-        pairs=test_pairs or [],
-        rewards=rewards,
-        output=OutputSpec.model_validate(candidates["output"]),
-        options=evaluation,
-    )
+    adapters = {name: Path(path) for name, path in candidates["adapters"].items()}
+    with asked(base, adapters, together, jobs, threads=evaluation.threads) as generator:
+        found = judge.predict(
+            base=base["path"],
+            weights_sha256=base["weights_sha256"],
+            adapters=adapters,
+            train=train,
+            test=test,
+            pairs=test_pairs or [],
+            rewards=rewards,
+            output=OutputSpec.model_validate(candidates["output"]),
+            options=evaluation,
+            generator=generator,
+        )
     return found.answers, found.rewards
 
 
@@ -290,7 +319,7 @@ def judgement_stage(
         [_collect_node(collect, stages)],
         namespace=pipeline,
         inputs={k: v for k, v in of_stages.items() if not k.endswith("preflight")},
-        parameters={"telemetry"},
+        parameters={"telemetry", "together"},
     )
     judged = Pipeline(
         [
@@ -317,6 +346,7 @@ def judgement_stage(
             **shared(pipeline, "snapshot", "privacy", "decision"),
             **{k: v for k, v in of_stages.items() if not k.endswith("adapter")},
             "train": f"{pipeline}.sft.train",
+            "jobs": "jobs",
             **(shared(pipeline, "synthetic", "figure_distance") if synthetic else {}),
         },
         outputs=shared(
@@ -324,7 +354,7 @@ def judgement_stage(
             *("predictions", "rewards", "metrics", "gate", "report", "summary"),
             *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"evaluation", "tenant", "name"},
+        parameters={"evaluation", "together", "tenant", "name"},
     )
     return collected + judged + release_stage(pipeline)
 
@@ -336,6 +366,7 @@ def _collect_node(collect: Callable[..., Document], stages: Sequence[str]) -> No
         inputs={
             **{name: name for name in ("base", "previous", *names)},
             "telemetry": "params:telemetry",
+            "together": "params:together",
         },
         outputs="candidates",
         name="collect",
@@ -349,6 +380,8 @@ def _predict_node(rows: Sequence[str]) -> Node:
         inputs={
             **{name: name for name in ("train", "splits", "base", "candidates", *rows)},
             "evaluation": "params:evaluation",
+            "together": "params:together",
+            "jobs": "jobs",
         },
         outputs=["predictions", "rewards"],
         name="predict",

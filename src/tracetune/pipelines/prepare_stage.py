@@ -18,6 +18,7 @@ from tracetune.runs import no_release, previous_release
 from tracetune.splits import SplitManifest
 from tracetune.splits_derived import fitted_groups
 from tracetune.telemetry.options import TelemetryOptions
+from tracetune.training.base import UNKNOWN
 from tracetune.training.decision import (
     KINDS,
     Counts,
@@ -101,7 +102,7 @@ def _previous(
     *,
     fitted_alike: bool = False,
 ) -> dict[str, Any]:
-    if base["kind"] == "hosted":
+    if base["weights_sha256"] == UNKNOWN:
         return no_release("the base is hosted: an earlier adapter cannot be compared on it here")
     manifest = SplitManifest.model_validate(splits)
     groups = fitted_groups(manifest) if fitted_alike else None

@@ -195,7 +195,7 @@ def demand_here(ref: BaseModelRef) -> None:
 def not_here(model_id: str) -> ConfigurationError:
     """The error for a hosted base model that is needed here."""
     return ConfigurationError(
-        f"the base model {model_id!r} is hosted: its weights are not on this machine",
+        f"the base model {model_id} is hosted: its weights are not on this machine",
         where="base_model.local",
         remedy="name a local copy of it there (a folder or a Hugging Face id), then run again: "
         "what was trained stays",

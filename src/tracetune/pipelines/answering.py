@@ -1,0 +1,70 @@
+"""Whether and how base and adapters of a run can be asked: here, at a hosted endpoint, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
+
+if TYPE_CHECKING:
+    from tracetune.evaluation.asked import Asked
+
+Document = dict[str, Any]
+
+
+def why_unasked(base: Document, together: TogetherOptions) -> str:
+    """Why nobody can ask the models of a run, and what to do about it; empty if they can be asked.
+
+    Args:
+        base: The base model.
+        together: Says whether a hosted endpoint is asked.
+    """
+    if base["kind"] != "hosted" or together.judge_on == "endpoint":
+        return ""
+    return (
+        f"the weights of {base['id']} are not on this machine, so its adapters cannot be asked "
+        "here; name a local copy in base_model.local, or set together.judge_on=endpoint to ask them at "
+        "Together AI (billed by the minute), and run again: what was trained stays"
+    )
+
+
+@contextmanager
+def asked(
+    base: Document,
+    adapters: Mapping[str, Path | str],
+    together: TogetherOptions,
+    jobs: RemoteJobs,
+    *,
+    threads: int | None = None,
+) -> Iterator[Asked]:
+    """Base and adapters, ready to answer; an endpoint that this opens is gone when it ends.
+
+    Args:
+        base: The base model.
+        adapters: Adapter folders by name.
+        together: Parameters of Together AI.
+        jobs: Jobs and endpoints of the tenant and name, and the key.
+        threads: CPU threads for local answers.
+
+    Raises:
+        ConfigurationError: The base is hosted and no endpoint is wanted, or cannot be had.
+        DataError: An adapter belongs to another base, or was not trained at Together AI.
+        GateError: The endpoint may cost more than the budget has left.
+        ServerError: The service cannot be reached, or the endpoint does not get ready.
+    """
+    folders = {name: Path(path) for name, path in adapters.items()}
+    if together.judge_on == "endpoint":
+        from tracetune.evaluation.hosted import hosted_generator
+
+        with hosted_generator(folders, together, jobs) as generator:
+            yield generator
+        return
+    from tracetune.evaluation.generate import load_generator
+
+    yield load_generator(
+        base["path"], folders, threads=threads, weights_sha256=base["weights_sha256"]
+    )
