@@ -34,7 +34,7 @@ from tracetune.pipelines import twin_metrics
 from tracetune.pipelines.twin_answers import (
     CANNED,
     COLUMNS,
-    Asked,
+    Question,
     asked_of,
     cheap_answers,
     frame,
@@ -103,12 +103,14 @@ def corpus() -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def asked(corpus: Corpus) -> list[Asked]:
+def asked(corpus: Corpus) -> list[Question]:
     cases, groups = stage.held_out_cases(corpus.cases, corpus.ratings, corpus.splits)
     return asked_of(suite(), cases, groups, corpus.side("test"), corpus.records)
 
 
-def table(asked: list[Asked], corpus: Corpus, **answers: Callable[[Asked], str | None]) -> Any:
+def table(
+    asked: list[Question], corpus: Corpus, **answers: Callable[[Question], str | None]
+) -> Any:
     """A table as a run gives it, of models that answer by a rule; None: the prompt did not fit."""
     rows = []
     for model, rule in answers.items():
@@ -125,7 +127,7 @@ def table(asked: list[Asked], corpus: Corpus, **answers: Callable[[Asked], str |
     return frame(rows)
 
 
-def own(one: Asked) -> str:
+def own(one: Question) -> str:
     """What a perfect twin says: the own answer, and to cases what passes them."""
     if one.target is not None:
         return one.target
@@ -134,7 +136,7 @@ def own(one: Asked) -> str:
     return "```python\nprint('It is done, without a question.')\n```"
 
 
-def stalling(one: Asked) -> str:
+def stalling(one: Question) -> str:
     return STALLING
 
 
@@ -308,3 +310,273 @@ def test_a_row_on_two_sides_stops_before_anything_is_answered(tiny, corpus):
     missing = candidates("sft", sft=str(tiny["root"] / "there is none"))
     with pytest.raises(DataError):
         stage.answer_prompts(**broken, base=tiny["base"], candidates=missing, evaluation=OPTIONS)
+
+
+# When an adapter is promoted.
+
+
+def test_a_perfect_twin_is_promoted(asked, corpus):
+    predictions = table(asked, corpus, base=stalling, sft=own)
+    metrics, gate, scores = judged(predictions, corpus, candidates(sft="x"))
+    assert gate["promote"], gate["verdict"]
+    assert scores["models"]["sft"]["deploy"] is True
+    assert scores["models"]["base"]["critical_failures"]
+    assert metrics["models"]["sft"]["agreement"]["mean"] == 1.0
+    assert metrics["comparisons"]["base"]["policy"]["low"] > 0
+    heuristic = metrics["ab"]["heuristic"]
+    assert (heuristic["wins"], heuristic["losses"]) == (metrics["n"], 0)
+    assert heuristic["p"] == pytest.approx(2 * 0.5 ** metrics["n"])
+
+
+def one_critical_fails(one: Question) -> str:
+    return "name: billing" if one.row_id == "json_only" else own(one)
+
+
+def others_fail(one: Question) -> str:
+    critical = one.case is not None and one.case.priority == "critical"
+    return own(one) if critical or one.kind == "prompt" else "…"
+
+
+def says_nothing_of_its_own(one: Question) -> str:
+    return own(one) if one.case is not None else "Zzz."
+
+
+def loses_in_length(one: Question) -> str:
+    return own(one) if one.case is not None else " ".join((one.target or "").split()[:1]) or "x"
+
+
+@pytest.mark.parametrize(
+    ("sft", "base", "failed"),
+    [
+        (one_critical_fails, stalling, {"critical_cases"}),
+        (others_fail, stalling, {"other_cases"}),
+        (own, own, {"policy_gain"}),
+        (says_nothing_of_its_own, stalling, {"own_answers"}),
+        (stalling, own, None),
+    ],
+)
+def test_each_condition_can_fail_alone(asked, corpus, sft, base, failed):
+    predictions = table(asked, corpus, base=base, sft=sft)
+    gate = judged(predictions, corpus, candidates(sft="x"))[1]
+    found = {one["name"] for one in gate["checks"] if not one["passed"]}
+    everything = {one["name"] for one in gate["checks"]}
+    assert found == (everything if failed is None else failed), gate["verdict"]
+    assert not gate["promote"]
+    assert gate["verdict"].startswith("Do not promote the SFT adapter: ")
+
+
+def test_a_canned_answer_is_not_promoted(asked, corpus):
+    predictions = table(asked, corpus, base=stalling, sft=lambda _: "Done.")
+    gate = judged(predictions, corpus, candidates(sft="x"))[1]
+    assert check(gate, "policy_gain")["passed"]
+    assert check(gate, "holds_against_cheap")["passed"]
+    assert not check(gate, "own_answers")["passed"]
+    assert not gate["promote"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([-1, 0, 1, None]), max_size=12))
+def test_rates_are_of_comparisons_that_did_not_fail(outcomes):
+    groups = [str(place // 2) for place in range(len(outcomes))]
+    found = twin_metrics.ab_figures(twin_metrics.counted(outcomes), groups, OPTIONS)
+    known = [one for one in outcomes if one is not None]
+    assert (found["n"], found["failed"]) == (len(known), outcomes.count(None))
+    assert found["wins"] + found["losses"] + found["ties"] == found["n"]
+    if not known:
+        assert found["win_rate"] is found["p"] is found["difference"]["mean"] is None
+        return
+    assert 0 < found["p"] <= 1
+    difference = found["difference"]
+    assert difference["mean"] == pytest.approx(sum(known) / len(known))
+    assert difference["low"] <= difference["mean"] + 1e-9
+    assert difference["mean"] <= difference["high"] + 1e-9
+
+
+# Nothing to judge.
+
+
+def report_of(
+    metrics: Document, gate: Document, scores: Document, ab: Document, who: Document, corpus: Corpus
+) -> tuple[str, str]:
+    plan = {"job": None, "job_hash": None, "estimate": None, "price": None}
+    cases, mean, comparison, losses, rewards = stage.draw_twin_figures(
+        metrics, scores, {**who, "adapters": {}}
+    )
+    return write_twin_report(
+        metrics=metrics,
+        gate=gate,
+        scores=scores,
+        ab=ab,
+        surgery=corpus.surgery,
+        splits=corpus.splits,
+        base={"id": "embedded", "path": "/somewhere"},
+        decision={"reason": "105 gold turns"},
+        candidates=who,
+        cases=cases,
+        score_figure=mean,
+        comparison=comparison,
+        losses=losses,
+        rewards=rewards,
+        tenant="demo",
+        name="demo",
+        sft_plan=plan,
+        dpo_plan=plan,
+        sft_preflight={},
+        dpo_preflight={},
+    )
+
+
+def test_without_an_adapter_all_is_unjudged_and_says_why(corpus):
+    who = candidates(None, "dry run: nothing is trained")
+    ab = compared(frame([]), corpus, who)
+    metrics, gate, scores = judged(frame([]), corpus, who, ab)
+    assert ab["status"] == metrics["status"] == gate["status"] == scores["status"] == "unjudged"
+    assert "dry run" in gate["verdict"]
+    assert (metrics["n"], metrics["rewards"], metrics["examples"]) == (0, None, [])
+    page, summary = report_of(metrics, gate, scores, ab, who, corpus)
+    assert "Not judged" in page
+    assert "Verdict  Not judged: dry run: nothing is trained." in summary
+
+
+def test_an_adapter_that_nobody_can_ask_is_unjudged(tiny, corpus):
+    who = candidates("dpo", "the weights are not on this machine", dpo=str(tiny["root"] / "dpo"))
+    ab = compared(frame([]), corpus, who)
+    metrics, gate, _ = judged(frame([]), corpus, who, ab)
+    assert (metrics["status"], gate["status"], gate["adapter"]) == ("unjudged", "unjudged", "dpo")
+    assert gate["verdict"] == "Not judged: the weights are not on this machine."
+    assert ab["reason"] == "the weights are not on this machine"
+
+
+def test_without_a_held_out_prompt_the_suite_is_judged_alone(asked, corpus):
+    cases = [one for one in asked if one.kind != "prompt"]
+    predictions = table(cases, corpus, base=stalling, sft=own)
+    who = candidates(sft="x")
+    ab = compared(predictions, corpus, who)
+    metrics, gate, scores = judged(predictions, corpus, who, ab)
+    assert (ab["status"], ab["reason"]) == ("unjudged", "there is no held-out prompt")
+    assert (metrics["status"], metrics["n"], gate["status"]) == ("unjudged", 0, "unjudged")
+    measured = metrics["models"]["sft"]["policy"]
+    assert measured == {"n": 0, "mean": None, "low": None, "high": None}
+    assert scores["models"]["sft"]["rates"]["suite"]["rate"] == 1.0
+    page, summary = report_of(metrics, gate, scores, ab, who, corpus)
+    assert "Regression suite" in page
+    assert "SFT adapter 14/14" in summary
+
+
+def test_without_evaluation_cases_only_the_named_ones_count(asked, corpus):
+    none = replace(corpus, cases=[], ratings=[])
+    left = [one for one in asked if one.kind != "corpus"]
+    predictions = table(left, none, base=stalling, sft=own)
+    metrics, gate, scores = judged(predictions, none, candidates(sft="x"))
+    rates = scores["models"]["sft"]["rates"]
+    assert rates["corpus"] == {"n": 0, "passed": 0, "rate": None, "low": None, "high": None}
+    assert (rates["all"]["n"], metrics["cases"]["corpus"], gate["promote"]) == (12, 0, True)
+
+
+# The A/B comparison.
+
+
+def test_whom_the_adapter_is_held_against(asked, corpus):
+    predictions = table(asked, corpus, base=stalling, sft=own, dpo=own)
+    who = candidates("dpo", sft="x", dpo="y")
+    assert compared(predictions, corpus, who)["status"] == "none"
+    assert compared(predictions, corpus, who, against="sft")["status"] == "none"
+    missing = compared(predictions, corpus, who, against="previous")
+    assert missing["status"] == "unjudged"
+    assert "none was released" in missing["reason"]
+    gate = judged(predictions, corpus, who, missing)[1]
+    assert not check(gate, "ab_not_lost")["passed"]
+    assert "none was released" in check(gate, "ab_not_lost")["words"]
+    itself = compared(predictions, corpus, candidates("sft", sft="x"), against="sft")
+    assert "the SFT adapter itself" in itself["reason"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A judge that always likes the answer that stalls."""
+    monkeypatch.setattr(hosted_calls, "_FIRST_WAIT", 0.02)
+
+    def answer(params: Document) -> Document:
+        prompt = params["messages"][-1]["content"]
+        first = prompt.split('<answer name="A">')[1].split("</answer>")[0]
+        return {"reason": "polite & <b>kind</b>", "better": "A" if STALLING in first else "B"}
+
+    with running_server() as state:
+        state.answer = answer
+        yield state
+
+
+def test_the_judge_decides_where_there_is_one(server, asked, corpus, tmp_path):
+    predictions = table(asked, corpus, base=stalling, sft=own)
+    who, access = candidates(sft="x"), LlmAccess(tmp_path, server.key)
+    llm = llm_options(server, "direct", concurrency=1)
+    test = corpus.side("test")
+    ab = stage.ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
+    assert (ab["status"], ab["writer"]) == ("judged", "Anthropic claude-haiku-5-5")
+    assert ab["report"]["asked"] == sum(server.paid.values()) == 2 * len(test)
+    metrics, gate, scores = judged(predictions, corpus, who, ab)
+    found = metrics["ab"]["judge"]["figures"]
+    assert (found["losses"], found["n"]) == (len(test), len(test))
+    assert metrics["ab"]["heuristic"]["wins"] == len(test)
+    assert not gate["promote"]
+    assert "Anthropic claude-haiku-5-5: 0 won" in check(gate, "ab_not_lost")["words"]
+    page, summary = report_of(metrics, gate, scores, ab, who, corpus)
+    assert "polite &amp; &lt;b&gt;kind&lt;/b&gt;" in page
+    assert "Anthropic claude-haiku-5-5 0 won" in summary
+    again = stage.ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
+    assert again["report"]["verdicts"] == ab["report"]["verdicts"]
+    assert server.paid_twice() == 0
+
+
+def test_a_judge_that_is_not_done_makes_the_verdict_wait(server, asked, corpus, tmp_path):
+    server.polls = 10_000
+    predictions = table(asked, corpus, base=stalling, sft=own)
+    who, access = candidates(sft="x"), LlmAccess(tmp_path, server.key)
+    llm = llm_options(server, "batch", deadline_hours=0.2 / 3600)
+    ab = stage.ask_judge(predictions, corpus.side("test"), who, access, llm, OPTIONS, 1, False)
+    assert ab["status"] == "waiting"
+    metrics, gate, scores = judged(predictions, corpus, who, ab)
+    assert (gate["status"], gate["promote"]) == ("unjudged", False)
+    assert "has not ended" in gate["verdict"]
+    assert "has not ended" in report_of(metrics, gate, scores, ab, who, corpus)[1]
+
+
+def test_a_dry_run_says_what_the_judge_would_cost_and_asks_nobody(server, corpus, tmp_path):
+    who = candidates(None, "dry run: nothing is trained")
+    ab = stage.ask_judge(
+        frame([]),
+        corpus.side("test"),
+        who,
+        LlmAccess(tmp_path, None),
+        llm_options(server),
+        OPTIONS,
+        1,
+        True,
+    )
+    assert ab["estimate"]["questions"] == 2 * len(corpus.side("test"))
+    assert ab["estimate"]["usd"] > 0
+    assert not server.calls
+    metrics, gate, scores = judged(frame([]), corpus, who, ab)
+    assert "questions, for about" in report_of(metrics, gate, scores, ab, who, corpus)[0]
+
+
+# The page.
+
+
+def test_the_page_shows_what_is_not_measured_and_escapes_what_models_say(asked, corpus):
+    def nasty(one: Question) -> str:
+        return "<script>alert(1)</script> done as asked"
+
+    predictions = table(asked, corpus, base=stalling, sft=own, dpo=nasty)
+    who = candidates("dpo", sft="x", dpo="y")
+    ab = compared(predictions, corpus, who)
+    metrics, gate, scores = judged(predictions, corpus, who, ab)
+    page, summary = report_of(metrics, gate, scores, ab, who, corpus)
+    assert "<script>alert(1)" not in page
+    assert page.count("not measured") >= 10
+    for words in ("Regression suite", "Case by case", "Corpus surgery", "gave for nothing"):
+        assert words in page
+    assert "quarantined" in page
+    for line in ("Rows ", "Cases ", "Policy ", "Words ", "A/B ", "Verdict "):
+        assert any(found.startswith(line) for found in summary.splitlines())
+    assert "/somewhere" not in page

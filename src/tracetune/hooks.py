@@ -179,7 +179,7 @@ class ProjectHooks:
     ) -> None:
         """The command that goes on later: this one, with all that was given.
 
-        Later is when people have decided, or when a job that runs elsewhere has ended.
+        Later is when people have decided, or when a job or a judge elsewhere has done its work.
         """
         from tracetune.review.places import run_command
 
@@ -189,6 +189,9 @@ class ProjectHooks:
                 waiting.add(name.removesuffix(".review"))
             elif name.endswith(".adapter") and (reason := _waits(Path(catalog.load(name)))):
                 reasons.add(reason)
+                waiting.add(name.split(".")[0])
+            elif name.endswith(".ab") and (found := catalog.load(name))["status"] == "waiting":
+                reasons.add(found["reason"])
                 waiting.add(name.split(".")[0])
         for reason in sorted(reasons):
             logger.info("Waiting  %s", reason)

@@ -78,7 +78,7 @@ COLUMNS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """One thing that all models are asked.
 
     Attributes:
@@ -111,7 +111,7 @@ def asked_of(
     groups: Mapping[str, str],
     test: Sequence[Example],
     records: Sequence[SftTurn],
-) -> list[Asked]:
+) -> list[Question]:
     """Everything that is asked, in the order of the table.
 
     Args:
@@ -124,7 +124,7 @@ def asked_of(
     from tracetune.conversations.rows import prompt_of
 
     found = [
-        Asked(
+        Question(
             kind=kind,
             row_id=case.name,
             group=groups.get(case.name, case.name),
@@ -137,7 +137,7 @@ def asked_of(
     ]
     known = {record.record_id: record for record in records}
     found += [
-        Asked(
+        Question(
             kind="prompt",
             row_id=row.id,
             group=row.provenance.group,
@@ -154,7 +154,7 @@ def asked_of(
 def answer_all(
     generator: Generator,
     models: Sequence[str],
-    asked: Sequence[Asked],
+    asked: Sequence[Question],
     train: Sequence[Example],
     options: TwinEvaluationOptions,
 ) -> DataFrame:
@@ -191,7 +191,7 @@ def answer_all(
     return frame(rows)
 
 
-def cheap_answers(asked: Sequence[Asked], train: Sequence[Example]) -> dict[str, list[Answer]]:
+def cheap_answers(asked: Sequence[Question], train: Sequence[Example]) -> dict[str, list[Answer]]:
     """Answers of the cheap baselines; without a training row there is no neighbour."""
     from tracetune.evaluation.baselines import NearestNeighbour
     from tracetune.evaluation.generate import Answer
@@ -206,7 +206,7 @@ def cheap_answers(asked: Sequence[Asked], train: Sequence[Example]) -> dict[str,
     return found
 
 
-def table_row(one: Asked, model: str, answer: Answer, nats: float | None) -> Document:
+def table_row(one: Question, model: str, answer: Answer, nats: float | None) -> Document:
     """One answer with its scores as a row of the table."""
     text = None if answer.finish == "too_long" else answer.text
     case = one.case

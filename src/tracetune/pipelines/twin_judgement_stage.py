@@ -189,7 +189,7 @@ def _estimate(test: list[Example], llm: LlmOptions, evaluation: TwinEvaluationOp
 def not_compared(candidates: Document, models: dict[str, list[Document]], against: str) -> str:
     """Why there is no A/B comparison; empty if there can be one."""
     judged = candidates["judged"]
-    if judged is None:
+    if judged is None or not models:
         return str(candidates["reason"]) or "no adapter was trained"
     if against == judged:
         return "the judged adapter is the SFT adapter itself"
@@ -250,6 +250,7 @@ def judge_twin(
         },
         "ab": _both_comparisons(ab, prompts, adapter, evaluation),
         "rewards": twin_metrics.rewards_of(rewards, evaluation),
+        "examples": twin_metrics.examples_of(prompts, ["base", adapter] if n else []),
         "changed": CHANGED,
         "not_shown": list(NOT_SHOWN),
     }
@@ -302,11 +303,8 @@ def draw_twin_figures(
     from tracetune.pipelines import twin_figures
     from tracetune.pipelines.judgement_stage import history_of
 
-    histories = {
-        name: history_of(Path(path))
-        for name, path in candidates["adapters"].items()
-        if name != "previous"
-    }
+    adapters = candidates["adapters"]
+    histories = {name: history_of(Path(adapters[name])) for name in STAGES if name in adapters}
     return (
         twin_figures.pass_rates(scores, metrics),
         twin_figures.mean_scores(metrics),

@@ -16,6 +16,8 @@ Rows = list[Document]
 MEASURES = ("policy", "format", "content", "heuristic", "agreement", "reference_nats")
 """What is measured on held-out prompts."""
 
+_EXAMPLES = 5
+
 SETS = ("all", "suite", "corpus", "critical", "high", "medium")
 """Of which cases pass rates are given."""
 
@@ -153,6 +155,23 @@ def suite_figures(
         "deploy": result.deploy,
         "cases": [case.model_dump(mode="json") for case in result.cases],
     }
+
+
+def examples_of(prompts: Mapping[str, Rows], models: Sequence[str]) -> list[Document]:
+    """Some held-out prompts with the answers of some models, spread evenly over all of them."""
+    from tracetune.evaluation.judge import spread
+
+    chosen = [prompts[model] for model in models]
+    return [
+        {
+            **{name: chosen[0][place][name] for name in ("row_id", "prompt", "target")},
+            "answers": {
+                model: rows[place]["answer_text"]
+                for model, rows in zip(models, chosen, strict=True)
+            },
+        }
+        for place in spread(len(chosen[0]) if chosen else 0, _EXAMPLES)
+    ]
 
 
 def rewards_of(pairs: Rows, options: TwinEvaluationOptions) -> Document | None:

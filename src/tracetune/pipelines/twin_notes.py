@@ -13,6 +13,9 @@ from tracetune.pipelines.twin_verdict import WORDS
 Document = dict[str, Any]
 
 _LEVEL = 0.05
+_SIDES = ("train", "validation", "test")
+_LINES = {"policy": "Policy  ", "agreement": "Words   "}
+"""Scores that stand in the lines at the end; the second: words shared with the own answer."""
 
 
 def notes(
@@ -82,7 +85,7 @@ def effect(metrics: Document) -> str:
 def summary_lines(metrics: Document, scores: Document, gate: Gate, counts: Document) -> list[str]:
     """The lines a run ends with."""
     used = "; ".join(
-        f"{kind} " + ", ".join(f"{n} {side}" for side, n in sides.items() if n or side == "test")
+        f"{kind} " + ", ".join(f"{sides[side]} {side}" for side in _SIDES if side in sides)
         for kind, sides in counts.items()
     )
     lines = [f"Rows     {used or 'none'}"]
@@ -98,10 +101,10 @@ def summary_lines(metrics: Document, scores: Document, gate: Gate, counts: Docum
         lines.append(f"Cases    {told}; critical cases failed: {failed}")
     if metrics["status"] == "judged":
         gain = metrics["comparisons"]["base"]
-        for name in ("policy", "agreement"):
+        for name, words in _LINES.items():
             means = {model: found[name]["mean"] for model, found in metrics["models"].items()}
             lines.append(
-                f"{name.capitalize():<9}"
+                f"{words} "
                 + ", ".join(
                     f"{WORDS[model]} {percent(means[model])}" for model in ("base", adapter)
                 )

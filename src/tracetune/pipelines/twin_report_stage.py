@@ -21,6 +21,9 @@ DOCUMENTS = (
     "candidates",
 )
 
+_KINDS = {"bad answers": "evaluation cases"}
+"""Rows of evaluation cases hold the answer that failed."""
+
 
 def write_twin_report(
     metrics: Document,
@@ -55,7 +58,7 @@ def write_twin_report(
         for stage in STAGES
         if "gates" in stages[f"{stage}_preflight"]
     }
-    counts = row_counts(splits)
+    counts = {_KINDS.get(kind, kind): sides for kind, sides in row_counts(splits).items()}
     page = render(
         ReportContext(
             title=f"{name}: a model of one's own way of working",

@@ -17,8 +17,8 @@ _SCORES = {
     "policy": "Policy",
     "format": "Format",
     "content": "Content",
-    "agreement": "Words shared with the own answer (F1)",
-    "heuristic": "Heuristic of the A/B comparison",
+    "agreement": "Words of the own answer (F1)",
+    "heuristic": "Heuristic of the A/B",
     "reference_nats": "Own answer, nats per token",
 }
 _PARTS = {
@@ -35,6 +35,33 @@ _PARTS = {
     "content_code": "code (.2)",
     "content_relevance": "relevance (.2)",
 }
+RULES = {
+    "permission": "the answer asks for permission",
+    "options": "the answer offers a choice",
+    "preamble": "the answer announces or asks back before it begins",
+    "refusal": "the answer refuses",
+    "ends_with_question": "the answer ends with a question",
+    "exec": "the answer holds work: code, a diff, JSON, steps, or the form that was asked for",
+    "missing_input": "the request is about something that is not there",
+    "vague_target": "the request does not say what it is about",
+    "options_asked": "the request asks for options, so that offering them is right",
+    "blocked": "the request cannot be answered without more",
+    "verdict_justified": "stalling, if any, was right",
+    "verdict_neutral": "neither right nor wrong",
+    "verdict_unjustified": "it stalls although nothing was in the way",
+    "rewritten": "a better text was accepted; that is taught",
+    "left_out": "no better text was accepted; it is in no training row",
+    "quarantined": "it annoyed the user; it is a worse answer and an evaluation case, never taught",
+    "not_gold": "it works and asks all the same, refuses, or holds a placeholder; not trained on",
+    "pair_confirmation_reflex": "pair: the worse answer asks for permission",
+    "pair_option_spam": "pair: the worse answer offers a choice",
+    "pair_omission": "pair: the worse answer leaves something out",
+    "pair_format_drift": "pair: the worse answer has another form than was asked for",
+    "pair_friction_repair": "pair: the worse answer is the one that annoyed the user",
+}
+"""Rules of the surgery, in the order in which they are shown, and what each says."""
+_EXAMPLE = 240
+"""Longer texts are cut in the examples."""
 _SHARES = frozenset(_PARTS) | {"policy", "format", "content", "agreement"}
 """What lies between 0 and 1 and is shown in per cent."""
 
@@ -43,9 +70,10 @@ def tables(metrics: Document, scores: Document, ab: Document, surgery: Document)
     """All tables of the report, in their order; those without a row are left out."""
     found = [
         *_suite(scores, metrics),
-        _means(metrics),
+        *_means(metrics),
         _comparison(metrics),
-        _pairs(metrics, ab),
+        _pairs(ab),
+        _examples(metrics),
         *_surgery(surgery["surgery"]),
         _changed(metrics),
     ]
@@ -121,42 +149,51 @@ def _rate(found: Document) -> str:
     return f"{percent(found['rate'], 0)} {span(found['low'], found['high'], 0)}"
 
 
-def _means(metrics: Document) -> Document:
+def _means(metrics: Document) -> list[Document]:
+    if not metrics["n"]:
+        return []
     models = _shown(metrics["models"])
     rows = []
     for name, words in _SCORES.items():
-        rows.append([words, *(_mean(found[name], name) for found in models.values())])
+        rows.append([words, *_cells([found[name] for found in models.values()], name)])
         for part in (f"{name}_{one}" for one in PARTS.get(name, ())):
-            cells = [_mean(found["parts"][part], part) for found in models.values()]
-            nothing = "not measured" if part in _CONSTANT else "–"
-            rows.append([f"· {_PARTS[part]}", *(cell or nothing for cell in cells)])
-    rows.append(["Answers cut at their longest", *(str(one["cut"]) for one in models.values())])
-    rows.append(["Prompts not answered", *(str(one["unanswered"]) for one in models.values())])
-    return {
+            cells = _cells([found["parts"][part] for found in models.values()], part)
+            rows.append([f"· {_PARTS[part]}", *cells])
+    for key, words in (("cut", "Answers that were cut"), ("unanswered", "Prompts not answered")):
+        rows.append([words, str(metrics["n"]), *(str(found[key]) for found in models.values())])
+    table = {
         "id": "scores",
         "title": "Scores on held-out prompts",
         "caption": f"Means over {metrics['n']} held-out prompts of {metrics['groups']} "
-        "conversations, with the 95 % interval of a bootstrap over conversations; n where it is "
-        "not all of them. Weights are those of source document 000, over the parts that are "
-        "measured. Nats per token: how unlikely the own answer was to the model; lower is better, "
-        "and only models with the same tokens compare.",
-        "header": ["", *models],
-        "rows": rows if metrics["n"] else [],
+        "conversations, with the 95 % interval of a bootstrap over conversations. n: prompts to "
+        "which a score applies; in a cell where a model has fewer. Weights are those of source "
+        "document 000, over the parts that are measured. Nats per token: how unlikely the own "
+        "answer was to the model; lower is better, and only models with the same tokens compare.",
+        "header": ["", "n", *models],
+        "rows": rows,
     }
+    return [table]
 
 
 _CONSTANT = frozenset({"content_correctness", "content_relevance"})
 
 
+def _cells(found: list[Document], name: str) -> list[str]:
+    """The n of a row of the table, and the mean of each model."""
+    most = max(one["n"] for one in found)
+    if name in _CONSTANT:
+        return ["–", *("not measured" for _ in found)]
+    few = [f" n={one['n']}" if 0 < one["n"] < most else "" for one in found]
+    return [str(most), *(_mean(one, name) + n for one, n in zip(found, few, strict=True))]
+
+
 def _mean(found: Document, name: str) -> str:
-    """A mean with its interval and its n; empty if nothing was measured."""
+    """A mean with its interval; a dash if nothing was measured."""
     if found["mean"] is None:
-        return "" if name in _PARTS else "–"
+        return "–"
     if name in _SHARES:
-        text = f"{percent(found['mean'])} {span(found['low'], found['high'], 0)}"
-    else:
-        text = f"{found['mean']:.3f} [{found['low']:.3f} to {found['high']:.3f}]"
-    return f"{text} n={found['n']}"
+        return f"{percent(found['mean'], 0)} {span(found['low'], found['high'], 0)}"
+    return f"{found['mean']:.2f} [{found['low']:.2f} to {found['high']:.2f}]"
 
 
 def _comparison(metrics: Document) -> Document:
@@ -184,12 +221,12 @@ def _comparison(metrics: Document) -> Document:
         "and wins and losses need both replies. Failed pairs (a missing answer or reply) are in "
         "no rate. Difference: won less lost, with the 95 % interval of a bootstrap over "
         "conversations; p of the exact sign test.",
-        "header": ["", "n", "Won", "Lost", "Ties", "Failed", "Rates", "Difference", "p"],
+        "header": ["", "n", "Won", "Lost", "Ties", "Failed", "Won / lost", "Difference", "p"],
         "rows": rows,
     }
 
 
-def _pairs(metrics: Document, ab: Document) -> Document:
+def _pairs(ab: Document) -> Document:
     """What the judge said of pairs that were won or lost: the first three of each."""
     report = ab["report"]
     verdicts = [] if report is None else report["verdicts"]
@@ -210,6 +247,31 @@ def _pairs(metrics: Document, ab: Document) -> Document:
     }
 
 
+def _examples(metrics: Document) -> Document:
+    """Some held-out prompts with what was answered, for the eye."""
+    return {
+        "id": "examples",
+        "title": "Answers to some held-out prompts",
+        "caption": "Spread evenly over the held-out prompts; long texts are cut. The own answer is "
+        "what was said in the conversation.",
+        "header": ["Prompt", "Own answer", *(WORDS[name] for name in _shown_answers(metrics))],
+        "rows": [
+            [
+                cut(one["prompt"], _EXAMPLE),
+                cut(one["target"], _EXAMPLE),
+                *(cut(one["answers"][name], _EXAMPLE) for name in _shown_answers(metrics)),
+            ]
+            for one in metrics["examples"]
+        ],
+        "prose": True,
+    }
+
+
+def _shown_answers(metrics: Document) -> list[str]:
+    answers = metrics["examples"][0]["answers"] if metrics["examples"] else {}
+    return [name for name in WORDS if name in answers]
+
+
 def _surgery(report: Document) -> list[Document]:
     rules = report["rules"]
     counted = {
@@ -218,8 +280,12 @@ def _surgery(report: Document) -> list[Document]:
         "caption": f"{report['turns']} answers of {report['conversations']} conversations, "
         f"{report['frictions']} stretches in which the user was annoyed. How many answers each "
         "rule touched; an answer can be touched by several.",
-        "header": ["Rule", "Answers"],
-        "rows": [[_words(name), str(found["turns"])] for name, found in rules.items()],
+        "header": ["Rule", "Answers", "What it says"],
+        "rows": [
+            [_words(name), str(found["turns"]), RULES.get(name, "")]
+            for name, found in _in_order(rules)
+        ],
+        "prose": True,
     }
     names = sorted({name for found in report["verdicts"].values() for name in found})
     verdicts = {
@@ -235,17 +301,26 @@ def _surgery(report: Document) -> list[Document]:
     }
     examples = {
         "id": "surgery-examples",
-        "title": "Examples of each rule",
-        "caption": "The start of the request and the end of the answer, redacted.",
+        "title": "An example of each rule",
+        "caption": "The start of the request and the end of the answer, redacted. surgery.json "
+        "has more.",
         "header": ["Rule", "Request", "Answer"],
         "rows": [
             [_words(name), example["request"], example["answer"]]
-            for name, found in rules.items()
-            for example in found["examples"]
+            for name, found in _in_order(rules)
+            for example in found["examples"][:1]
         ],
         "prose": True,
     }
     return [counted, verdicts, examples]
+
+
+def _in_order(rules: Document) -> list[tuple[str, Document]]:
+    """Rules in the order of :data:`RULES`, unknown ones last."""
+    order = list(RULES)
+    return sorted(
+        rules.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)
+    )
 
 
 def _words(rule: str) -> str:
