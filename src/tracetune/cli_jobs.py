@@ -16,7 +16,7 @@ from tracetune.errors import ConfigurationError
 
 @click.group()
 def jobs() -> None:
-    """See and steer training jobs that run elsewhere (backend=together)."""
+    """See and steer training jobs and endpoints that run elsewhere (backend=together)."""
 
 
 def _job_options(command: Any) -> Any:
@@ -106,6 +106,16 @@ def fetch_job(
 
     with _jobs(metadata, tenant, name, env) as (found, options):
         click.echo("\n".join(commands.fetch(found, options, job, out)))
+
+
+@jobs.command("cleanup")
+@_job_options
+def clean_up(metadata: Any, tenant: str, name: str, env: str | None) -> None:
+    """Delete endpoints that a run which was cut off left open; they are billed by the minute."""
+    from tracetune.backends import commands
+
+    with _jobs(metadata, tenant, name, env) as (found, options):
+        click.echo("\n".join(commands.cleanup(found, options)))
 
 
 @jobs.command("check")

@@ -1,9 +1,10 @@
 """Processes that train at Together AI and can kill themselves (-9) between any two steps.
 
 ``python -m tests.backends.driver`` loads the libraries once and then forks a process for every line
-of its input: JSON with ``url``, ``key``, ``folder``, ``job`` (a file), ``changes`` (options) and
-``kill_at``: the step before which the process dies. It answers each line with the exit status, the
-steps that were begun, and the error, if any.
+of its input: JSON with ``url``, ``key``, ``folder``, ``job`` (a file; without one the models of
+finished jobs are asked at an endpoint), ``changes`` (options) and ``kill_at``: the step before
+which the process dies. It answers each line with the exit status, the steps that were begun, and
+the error, if any.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.backends.endpoint_helpers import PROMPTS, ask, folders
 from tests.backends.helpers import FAST, MODEL, train
 from tracetune import hosted_calls
-from tracetune.backends import remote, together_fetch, together_model
+from tracetune.backends import endpoint_records, remote, together_fetch, together_model
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together import TogetherBackend
 from tracetune.backends.together_calls import Service
+from tracetune.backends.together_endpoint_calls import EndpointService
 from tracetune.backends.together_options import TogetherOptions
+from tracetune.evaluation import hosted
 from tracetune.training import base as base_model
 from tracetune.training.job import TrainingJob
 
+HOSTING_CALLS = (
+    *("registered", "configs", "hardware", "endpoints", "create_endpoint", "deployments", "deploy"),
+    *("deployment", "chat", "stop", "delete_deployment", "delete_endpoint"),
+)
 CALLS = ("limits", "upload", "file", "estimate", "jobs", "create", "job", "metrics")
 
 
@@ -56,6 +64,8 @@ class Steps:
 def run(task: dict[str, Any], steps: Path) -> None:
     """One training, in this process."""
     counter = Steps(steps, task.get("kill_at"))
+    if "job" not in task:
+        return judge(task, counter)
     for name in CALLS:
         counter.around(Service, name)
     counter.around(remote, "write_json")
@@ -68,6 +78,21 @@ def run(task: dict[str, Any], steps: Path) -> None:
     folder = Path(task["folder"])
     job = TrainingJob.model_validate_json(Path(task["job"]).read_text())
     train(TogetherBackend(options, RemoteJobs(folder / "jobs", task["key"])), job, folder)
+    counter.begin("end")
+
+
+def judge(task: dict[str, Any], counter: Steps) -> None:
+    """Models asked at an endpoint, in this process; the answers are in ``answers.json``."""
+    for name in HOSTING_CALLS:
+        counter.around(EndpointService, name)
+    counter.around(endpoint_records, "write_json")
+    counter.around(hosted, "append_bytes")
+    options = TogetherOptions(**({"base_url": task["url"], **FAST} | task.get("changes", {})))
+    folder = Path(task["folder"])
+    jobs = RemoteJobs(folder / "jobs", task["key"])
+    adapters = {"sft": folders(folder)["sft"]}
+    found = ask(options, jobs, adapters, prompts=PROMPTS[:1])
+    (folder / "answers.json").write_text(json.dumps(found))
     counter.begin("end")
 
 

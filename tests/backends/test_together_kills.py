@@ -7,16 +7,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.backends.helpers import layers
-from tests.backends.together_server import Server, running_server
+from tests.backends.endpoint_helpers import finished_jobs
+from tests.backends.helpers import layers, options
+from tests.backends.together_hosting import Hosting
+from tests.backends.together_server import KEY, Server, running_server
 from tests.project import ROOT
-from tracetune.files import sha256_file
+from tracetune.backends import commands
+from tracetune.backends.remote import RemoteJobs
+from tracetune.files import read_json, sha256_file
 from tracetune.training.base import BaseModelRef
 from tracetune.training.job import TrainingJob
 from tracetune.training.model_folder import WEIGHTS
@@ -50,7 +55,8 @@ def run(processes: subprocess.Popen[str], sft: TrainingJob) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "task.json").write_text(sft.model_dump_json())
         task = {"url": server.url, "key": server.key, "folder": str(folder)}
-        task |= {"job": str(folder / "task.json"), **more}
+        task |= {"job": str(folder / "task.json")} if "endpoint" not in more else {}
+        task |= more
         processes.stdin.write(json.dumps(task) + "\n")
         processes.stdin.flush()
         return json.loads(processes.stdout.readline())
@@ -110,3 +116,62 @@ def test_killed_while_the_creation_is_in_flight(
         ended = run(server, tmp_path, changes=settle)
         assert ended["status"] == 0, ended
         assert len(server.jobs) == 1
+
+
+@contextmanager
+def hosting() -> Iterator[Server]:
+    """A server with finished jobs, quick to deploy them."""
+    with running_server(project="proj-1", hosting=Hosting(ready_looks=0, leaving=0)) as server:
+        finished_jobs(server)
+        yield server
+
+
+def left(server: Server, folder: Path) -> list[Any]:
+    """What is left of endpoints at the service and in the records."""
+    open_ones = RemoteJobs(folder / "jobs", KEY).endpoints.open()
+    return [*server.hosting.endpoints, *open_ones] + [1] * server.hosting.billed()
+
+
+def test_no_endpoint_is_left_when_killed_before_every_step(run: Run, tmp_path: Path) -> None:
+    with hosting() as server:
+        whole = run(server, tmp_path / "whole", endpoint=True)
+        assert whole["status"] == 0, whole
+        assert left(server, tmp_path / "whole") == []
+    expected = read_json(tmp_path / "whole/answers.json")
+    names = whole["steps"]
+    assert {"create_endpoint", "deploy", "chat", "stop", "delete_endpoint"} <= set(names)
+    assert {"write_json", "append_bytes", "delete_deployment"} <= set(names)
+    orphans = 0
+    for step, name in enumerate(names):
+        folder = tmp_path / f"{step}-{name}"
+        with hosting() as server:
+            assert run(server, folder, endpoint=True, kill_at=step)["status"] == -9, name
+            orphans += bool(server.hosting.endpoints)
+            if step % 2:  # by hand, or by the next run
+                jobs = RemoteJobs(folder / "jobs", KEY)
+                commands.cleanup(jobs, options(server))
+                assert left(server, folder) == [], (step, name)
+            again = run(server, folder, endpoint=True)
+            assert again["status"] == 0, (name, again)
+            assert left(server, folder) == [], (step, name)
+            assert read_json(folder / "answers.json") == expected
+            assert len(server.hosting.asked) <= 3  # at most the one that was not written down
+    assert orphans > 10
+
+
+@pytest.mark.parametrize("kind", ["hold_before", "hold_after"])
+@pytest.mark.parametrize("call", ["create_endpoint", "deploy"])
+def test_killed_while_a_creation_is_in_flight_leaves_no_endpoint(
+    run: Run, processes: subprocess.Popen[str], tmp_path: Path, kind: str, call: str
+) -> None:
+    with hosting() as server:
+        server.fail(call, kind)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(run, server, tmp_path, endpoint=True, changes={"timeout": 60.0})
+            assert server.held.wait(20)
+            [child] = psutil.Process(processes.pid).children()
+            child.kill()
+            assert first.result(20)["status"] == -9
+        server.release.set()
+        assert run(server, tmp_path, endpoint=True)["status"] == 0
+        assert left(server, tmp_path) == []

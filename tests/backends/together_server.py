@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.backends import together_rules as rules
+from tests.backends.together_hosting import ROUTES
 from tests.backends.together_rules import Refusal, bad
 from tests.backends.together_state import KEY, Fault, Server
 
@@ -52,7 +53,9 @@ NAMED = (
     ("GET", r"/v1/fine-tunes/([\w-]+)/events", "events"),
     ("GET", r"/v1/fine-tunes/([\w-]+)/metrics", "metrics"),
     ("GET", r"/v1/fine-tunes/([\w-]+)/checkpoints", "checkpoints"),
+    *ROUTES,
 )
+HOSTING = {endpoint for _, _, endpoint in ROUTES}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,6 +68,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
+        self._answer()
+
+    def do_PATCH(self) -> None:
         self._answer()
 
     def do_PUT(self) -> None:
@@ -118,6 +124,10 @@ class Handler(BaseHTTPRequestHandler):
             return rules.limits(given["model_name"][0])
         if endpoint == "download":
             return state.download(given)
+        if endpoint in HOSTING:
+            with state.lock:
+                content = json.loads(body) if body else None
+                return state.hosting.answer(state, endpoint, name.split("/"), given, content)
         if given:
             raise Refusal(422, f"unexpected parameters {sorted(given)}")
         if endpoint == "upload":
@@ -127,8 +137,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise bad("content-type: application/json is expected")
             return getattr(state, endpoint)(json.loads(body))
         if endpoint == "whoami":
-            return {"type": "org_api_key", "organization": {"id": "o1", "name": "Acme"},
-                    "api_key": {"id": "k1"}}  # fmt: skip
+            return state.whoami()
         if endpoint == "list":
             return state.listing()
         if endpoint == "unknown":
@@ -233,7 +242,7 @@ def _endpoint(method: str, path: str) -> tuple[str, str]:
     for wanted, pattern, endpoint in NAMED:
         found = re.fullmatch(pattern, path)
         if method == wanted and found:
-            return endpoint, found[1]
+            return endpoint, "/".join(found.groups())
     return "unknown", ""
 
 

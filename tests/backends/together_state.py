@@ -17,6 +17,7 @@ import zstandard
 from safetensors.numpy import save
 
 from tests.backends import together_rules as rules
+from tests.backends.together_hosting import Hosting
 from tests.backends.together_rules import Refusal, bad
 
 KEY = "tgp_v1_test-0123456789abcdef0123456789abcdef"
@@ -95,6 +96,8 @@ class Server:
         layers: Layers of the hosted model: name → (out, in).
         way: Statuses of a job on its way.
         pack: Makes the archive of a job.
+        project: Project that the key names; None for a key of the organization.
+        hosting: Endpoints and what is deployed on them.
         calls: Endpoints called, in order.
     """
 
@@ -114,6 +117,8 @@ class Server:
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     way: list[str] = field(default_factory=lambda: list(WAY))
     pack: Callable[[Server, Job], bytes] | None = None
+    project: str | None = None
+    hosting: Hosting = field(default_factory=Hosting)
     files: dict[str, File] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -141,6 +146,14 @@ class Server:
     def paid(self) -> int:
         """Jobs that are paid: all that were created, but those that came to nothing."""
         return sum(job.status not in FAILED for job in self.jobs.values())
+
+    def whoami(self) -> dict[str, Any]:
+        """Whose key it is."""
+        owner = {"organization": {"id": "o1", "name": "Acme"}, "api_key": {"id": "k1"}}
+        if self.project is None:
+            return {"type": "org_api_key", **owner}
+        project = {"id": self.project, "name": "Trials", "slug": "trials"}
+        return {"type": "project_api_key", "project": project, **owner}
 
     # Files -------------------------------------------------------------------------------------
 
@@ -280,6 +293,7 @@ class Server:
         del row["suffix"]  # not in the published schema of this call
         if found.status == "completed":
             row |= {"total_price": self.total_price, "token_count": 12000}
+            row |= {"model_object_id": f"ml_{job_id}", "adapter_object_id": f"ml_{job_id}-a"}
         return row
 
     def _row(self, job: Job) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, not_created
 from tracetune.backends.together import TogetherBackend
 from tracetune.backends.together_calls import Service
+from tracetune.backends.together_endpoint import delete, endpoint_service
 from tracetune.backends.together_models import (
     HostedModel,
     Limits,
@@ -28,10 +29,15 @@ _SHOWN_METRICS = 10
 
 
 def list_jobs(jobs: RemoteJobs) -> list[str]:
-    """One line per job, as it is known on this machine; asks nobody."""
+    """One line per job and open endpoint, as they are known on this machine; asks nobody."""
     found = jobs.all()
+    left = [
+        f"endpoint {record.name} may be open since {record.intended_at} "
+        f"(${record.usd_per_hour:.2f} an hour): `kedro jobs cleanup` deletes it"
+        for record in jobs.endpoints.open()
+    ]
     if not found:
-        return ["no jobs were sent anywhere"]
+        return ["no jobs were sent anywhere", *left]
     rows = [("JOB", "STAGE", "STATE", "MODEL", "USD", "SINCE")]
     rows += [
         (
@@ -49,7 +55,28 @@ def list_jobs(jobs: RemoteJobs) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [*lines, f"at most ${jobs.spent():.2f} spent or reserved"]
+    return [*lines, f"at most ${jobs.spent():.2f} spent or reserved", *left]
+
+
+def cleanup(jobs: RemoteJobs, options: TogetherOptions) -> list[str]:
+    """Deletes the endpoints that a process left over, each where it was created.
+
+    Raises:
+        TracetuneError: A run is using one now.
+        ServerError: The service cannot be reached, or still has one.
+    """
+    lock = jobs.endpoint_lock()
+    lock.acquire()
+    try:
+        lines = []
+        for record in jobs.endpoints.open():
+            own = options.model_copy(update={"base_url": record.base_url})
+            with endpoint_service(own, jobs) as service:
+                ended = delete(jobs, service, own, record)
+            lines.append(f"{record.name} is deleted (about ${ended.usd or 0:.2f})")
+        return lines or ["no endpoint is open"]
+    finally:
+        lock.release()
 
 
 def show(jobs: RemoteJobs, options: TogetherOptions, name: str) -> list[str]:

@@ -320,5 +320,6 @@ def _read(path: Path) -> dict[str, Answer]:
             row = json.loads(line)
         except ValueError:
             continue
-        found[row.pop("key")] = Answer(**row)
+        key = row.pop("key")
+        found[key] = Answer(**row)
     return found

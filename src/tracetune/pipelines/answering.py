@@ -27,8 +27,8 @@ def why_unasked(base: Document, together: TogetherOptions) -> str:
         return ""
     return (
         f"the weights of {base['id']} are not on this machine, so its adapters cannot be asked "
-        "here; name a local copy in base_model.local, or set together.judge_on=endpoint to ask them at "
-        "Together AI (billed by the minute), and run again: what was trained stays"
+        "here; name a local copy in base_model.local, or set together.judge_on=endpoint to ask "
+        "them at Together AI (billed by the minute), and run again: what was trained stays"
     )
 
 
