@@ -18,6 +18,8 @@ from tests.conversations.test_judgement import GOOD
 from tests.llm.anthropic_server import Server, running_server
 from tests.llm.helpers import options as llm_options
 from tracetune import hosted_calls
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.conversations.ab_options import AbOptions, TwinEvaluationOptions
 from tracetune.conversations.read import read_folder
 from tracetune.conversations.rows import examples_of, preferences_of, ratings_of
@@ -35,9 +37,9 @@ from tracetune.pipelines.twin_answers import (
     CANNED,
     COLUMNS,
     Question,
-    asked_of,
     cheap_answers,
     frame,
+    questions_of,
     table_row,
 )
 from tracetune.pipelines.twin_report_stage import write_twin_report
@@ -105,7 +107,7 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="module")
 def asked(corpus: Corpus) -> list[Question]:
     cases, groups = stage.held_out_cases(corpus.cases, corpus.ratings, corpus.splits)
-    return asked_of(suite(), cases, groups, corpus.side("test"), corpus.records)
+    return questions_of(suite(), cases, groups, corpus.side("test"), corpus.records)
 
 
 def table(
@@ -152,6 +154,7 @@ def candidates(judged: str | None = "sft", reason: str = "", **adapters: str) ->
 
 
 NOBODY = LlmAccess(Path("nowhere"), None)
+JOBS = RemoteJobs(Path("nowhere"), None)
 
 
 def compared(predictions: Any, corpus: Corpus, who: Document, **changes: Any) -> Document:
@@ -243,9 +246,15 @@ def answered(tiny: Document, corpus: Corpus) -> tuple[Any, list[Document], Docum
     job = {"start_from": "x", "trainer": {"beta": 0.1}}
     plans = {"sft_plan": {"job": {}}, "dpo_plan": {"job": job}}
     none = {"path": None, "reason": "none was released"}
-    who = stage.collect_twin(tiny["base"], none, **stages, **plans)
+    together = TogetherOptions()
+    who = stage.collect_twin(tiny["base"], none, together, **stages, **plans)
     predictions, rewards = stage.answer_prompts(
-        **corpus.inputs(), base=tiny["base"], candidates=who, evaluation=OPTIONS
+        **corpus.inputs(),
+        base=tiny["base"],
+        candidates=who,
+        evaluation=OPTIONS,
+        together=together,
+        jobs=JOBS,
     )
     return predictions, rewards, who
 
@@ -309,7 +318,14 @@ def test_a_row_on_two_sides_stops_before_anything_is_answered(tiny, corpus):
     broken = {**corpus.inputs(), "splits": {**corpus.splits, "rows": rows}}
     missing = candidates("sft", sft=str(tiny["root"] / "there is none"))
     with pytest.raises(DataError):
-        stage.answer_prompts(**broken, base=tiny["base"], candidates=missing, evaluation=OPTIONS)
+        stage.answer_prompts(
+            **broken,
+            base=tiny["base"],
+            candidates=missing,
+            evaluation=OPTIONS,
+            together=TogetherOptions(),
+            jobs=JOBS,
+        )
 
 
 # When an adapter is promoted.
@@ -439,12 +455,26 @@ def test_without_an_adapter_all_is_unjudged_and_says_why(corpus):
 
 
 def test_an_adapter_that_nobody_can_ask_is_unjudged(tiny, corpus):
-    who = candidates("dpo", "the weights are not on this machine", dpo=str(tiny["root"] / "dpo"))
-    ab = compared(frame([]), corpus, who)
-    metrics, gate, _ = judged(frame([]), corpus, who, ab)
-    assert (metrics["status"], gate["status"], gate["adapter"]) == ("unjudged", "unjudged", "dpo")
-    assert gate["verdict"] == "Not judged: the weights are not on this machine."
-    assert ab["reason"] == "the weights are not on this machine"
+    hosted = {**tiny["base"], "kind": "hosted", "id": "maker/model"}
+    together, none = TogetherOptions(), {"path": None, "reason": "the base is hosted"}
+    who = stage.collect_twin(
+        hosted, none, together, sft_adapter=tiny["root"] / "sft", sft_plan={"job": {}}
+    )
+    assert (who["judged"], who["status"]) == ("sft", "trained")
+    predictions, rewards = stage.answer_prompts(
+        **corpus.inputs(),
+        base=hosted,
+        candidates=who,
+        evaluation=OPTIONS,
+        together=together,
+        jobs=JOBS,
+    )
+    assert (len(predictions), rewards) == (0, [])
+    ab = compared(predictions, corpus, who)
+    metrics, gate, _ = judged(predictions, corpus, who, ab)
+    assert (metrics["status"], gate["status"], gate["adapter"]) == ("unjudged", "unjudged", "sft")
+    assert "base_model.local" in gate["verdict"]
+    assert ab["reason"] == who["reason"]
 
 
 def test_without_a_held_out_prompt_the_suite_is_judged_alone(asked, corpus):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracetune.conversations.ab_options import TwinEvaluationOptions
@@ -25,7 +24,8 @@ from tracetune.records.ctv3 import SftTurn
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from tracetune.evaluation.generate import Answer, Generator
+    from tracetune.evaluation.asked import Asked
+    from tracetune.evaluation.generate import Answer
 else:
     DataFrame = Any
 
@@ -105,7 +105,7 @@ class Question:
         return None if self.row is None else self.row.completion[-1].content
 
 
-def asked_of(
+def questions_of(
     named: Sequence[NamedCase],
     corpus: Sequence[NamedCase],
     groups: Mapping[str, str],
@@ -152,9 +152,9 @@ def asked_of(
 
 
 def answer_all(
-    generator: Generator,
+    generator: Asked,
     models: Sequence[str],
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     train: Sequence[Example],
     options: TwinEvaluationOptions,
 ) -> DataFrame:
@@ -163,45 +163,48 @@ def answer_all(
     Args:
         generator: The base model with its adapters.
         models: Who answers.
-        asked: What is asked.
+        questions: What is asked.
         train: Training rows; the nearest neighbour answers with one of them.
         options: Sizes.
     """
     from tracetune.evaluation.likelihood import reference_nats
 
-    held_out = [one.row for one in asked if one.row is not None]
+    held_out = [one.row for one in questions if one.row is not None]
     rows = []
     for model in models:
-        logger.info("%s answers %d cases and prompts", model, len(asked))
+        logger.info("%s answers %d cases and prompts", model, len(questions))
         given = generator.answers(
             model,
-            [one.prompt for one in asked],
+            [one.prompt for one in questions],
             max_new_tokens=options.max_new_tokens,
             batch_size=options.batch_size,
         )
         nats = iter(reference_nats(generator, model, held_out, batch_size=options.batch_size))
         rows += [
             table_row(one, model, answer, next(nats) if one.row is not None else None)
-            for one, answer in zip(asked, given, strict=True)
+            for one, answer in zip(questions, given, strict=True)
         ]
-    for model, texts in cheap_answers(asked, train).items():
+    for model, texts in cheap_answers(questions, train).items():
         rows += [
-            table_row(one, model, answer, None) for one, answer in zip(asked, texts, strict=True)
+            table_row(one, model, answer, None)
+            for one, answer in zip(questions, texts, strict=True)
         ]
     return frame(rows)
 
 
-def cheap_answers(asked: Sequence[Question], train: Sequence[Example]) -> dict[str, list[Answer]]:
+def cheap_answers(
+    questions: Sequence[Question], train: Sequence[Example]
+) -> dict[str, list[Answer]]:
     """Answers of the cheap baselines; without a training row there is no neighbour."""
     from tracetune.evaluation.baselines import NearestNeighbour
     from tracetune.evaluation.generate import Answer
     from tracetune.outputs import OutputSpec
 
     canned = Answer(CANNED_ANSWER, tokens=0, confidence=None)
-    found = {CANNED: [canned for _ in asked]}
+    found = {CANNED: [canned for _ in questions]}
     if train:
         nearest = NearestNeighbour(train, OutputSpec(compare="text"))
-        requests = [[m for m in one.prompt if m.role == "user"] for one in asked]
+        requests = [[m for m in one.prompt if m.role == "user"] for one in questions]
         found = {NearestNeighbour.name: nearest.answers(requests), **found}
     return found
 
@@ -260,12 +263,13 @@ def agreement(answer: str, target: str) -> float:
 
 
 def pair_rewards(
-    generator: Generator, pairs: Sequence[Preference], spec: Document, batch_size: int
+    generator: Asked, pairs: Sequence[Preference], spec: Document, batch_size: int
 ) -> list[Document]:
     """Rewards of held-out pairs, as :class:`tracetune.evaluation.judge.Predictions` has them.
 
     A pair that does not fit the model is left out: training has its own rule for long rows, and
-    nothing that is only measured should end a run.
+    nothing that is only measured should end a run. A hosted model shows no probabilities, so it
+    has no rewards.
 
     Args:
         generator: The model with its adapters.
@@ -273,7 +277,11 @@ def pair_rewards(
         spec: ``reference`` and ``beta`` of the DPO training.
         batch_size: Pairs scored at once.
     """
+    from tracetune.evaluation.hosted import HostedGenerator
     from tracetune.evaluation.rewards import divided_ids, preference_scores
+
+    if not pairs or isinstance(generator, HostedGenerator):
+        return []
 
     def fits(pair: Preference) -> bool:
         sides = (
@@ -316,15 +324,3 @@ def frame(rows: Sequence[Document]) -> DataFrame:
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     return pa.Table.from_pylist(list(rows), schema=schema).to_pandas()
-
-
-def loaded(base: Document, candidates: Document, options: TwinEvaluationOptions) -> Generator:
-    """The base model with the adapters on it."""
-    from tracetune.evaluation.generate import load_generator
-
-    return load_generator(
-        base["path"],
-        {name: Path(path) for name, path in candidates["adapters"].items()},
-        threads=options.threads,
-        weights_sha256=base["weights_sha256"],
-    )

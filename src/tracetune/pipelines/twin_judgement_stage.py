@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_options import TogetherOptions
 from tracetune.conversations.ab_options import TwinEvaluationOptions
 from tracetune.conversations.regression import NamedCase
 from tracetune.datasets.llm_dataset import LlmAccess
 from tracetune.llm.options import LlmOptions
+from tracetune.pipelines.answering import asked, why_unasked
 from tracetune.pipelines.judgement_stage import collect_adapters
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.prepare_stage import checked_flag
@@ -54,15 +57,19 @@ NOT_SHOWN = (
 """What a reader could wrongly take from the figures."""
 
 
-def collect_twin(base: Document, previous: Document, **stages: Any) -> Document:
+def collect_twin(
+    base: Document, previous: Document, together: TogetherOptions, **stages: Any
+) -> Document:
     """Who is judged, for a model of one's own way of working.
 
     Args:
         base: The base model.
         previous: The adapter released before, or none.
+        together: Says whether hosted models are asked.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
-    return collect_adapters(previous, {"compare": "twin"}, None, stages)
+    unasked = why_unasked(base, together)
+    return collect_adapters(previous, {"compare": "twin"}, None, stages, unasked)
 
 
 def held_out_cases(
@@ -89,11 +96,13 @@ def answer_prompts(
     base: Document,
     candidates: Document,
     evaluation: TwinEvaluationOptions,
+    together: TogetherOptions,
+    jobs: RemoteJobs,
 ) -> tuple[DataFrame, list[Document]]:
     """Answers of base, adapters and cheap baselines to cases and held-out prompts.
 
     The manifest is checked against all rows before anything is answered. Without an adapter there
-    are no answers.
+    are no answers, and neither if nobody can ask the models.
 
     Returns:
         The table of answers (:data:`tracetune.pipelines.twin_answers.COLUMNS`), and the rewards of
@@ -101,21 +110,24 @@ def answer_prompts(
     """
     from tracetune.conversations.suite import suite
     from tracetune.evaluation.generate import BASE
-    from tracetune.pipelines.twin_answers import answer_all, asked_of, frame, loaded, pair_rewards
+    from tracetune.pipelines.twin_answers import answer_all, frame, pair_rewards, questions_of
 
-    verify(SplitManifest.model_validate(splits), [*examples, *preferences, *ratings])
-    if candidates["judged"] is None:
+    manifest = SplitManifest.model_validate(splits)
+    verify(manifest, [*examples, *preferences, *ratings])
+    if candidates["judged"] is None or why_unasked(base, together):
         return frame([]), []
     cases, groups = held_out_cases(eval_cases, ratings, splits)
-    asked = asked_of(suite(), cases, groups, test, sft_records)
-    generator = loaded(base, candidates, evaluation)
-    models = (BASE, *candidates["adapters"])
-    answers = answer_all(generator, models, asked, train, evaluation)
-    if candidates["rewards"] is None:
-        return answers, []
-    pairs = SplitManifest.model_validate(splits).select(preferences, "test")
-    size = max(1, evaluation.batch_size // 2)
-    return answers, pair_rewards(generator, pairs, candidates["rewards"], size)
+    questions = questions_of(suite(), cases, groups, test, sft_records)
+    adapters = candidates["adapters"]
+    with asked(base, adapters, together, jobs, threads=evaluation.threads) as generator:
+        answers = answer_all(generator, (BASE, *adapters), questions, train, evaluation)
+        rewards = pair_rewards(
+            generator,
+            manifest.select(preferences, "test") if candidates["rewards"] else [],
+            candidates["rewards"] or {},
+            max(1, evaluation.batch_size // 2),
+        )
+    return answers, rewards
 
 
 def ask_judge(
@@ -330,7 +342,10 @@ def twin_judgement_stage(pipeline: str) -> Pipeline:
         [
             Node(
                 collect_twin,
-                inputs={name: name for name in ("base", "previous", *of_stages)},
+                inputs={
+                    **{name: name for name in ("base", "previous", *of_stages)},
+                    "together": "params:together",
+                },
                 outputs="candidates",
                 name="collect",
                 tags="judgement",
@@ -338,6 +353,7 @@ def twin_judgement_stage(pipeline: str) -> Pipeline:
         ],
         namespace=pipeline,
         inputs=of_stages,
+        parameters={"together"},
     )
     judged = Pipeline(
         [*_answering(), *_judging()],
@@ -347,13 +363,14 @@ def twin_judgement_stage(pipeline: str) -> Pipeline:
             **shared(pipeline, "eval_cases", "splits", "base", "candidates"),
             "train": f"{pipeline}.sft.train",
             "llm": "llm",
+            "jobs": "jobs",
         },
         outputs=shared(
             pipeline,
             *("predictions", "rewards", "ab", "metrics", "gate", "scores"),
             *(f"figure_{figure}" for figure in FIGURES),
         ),
-        parameters={"twin_evaluation", "llm", "seed", "dry_run"},
+        parameters={"twin_evaluation", "llm", "seed", "dry_run", "together"},
     )
     return collected + judged + release_stage(pipeline, "twin_evaluation")
 
@@ -365,6 +382,7 @@ def _answering() -> list[Node]:
             inputs=[
                 *("test", "train", "examples", "preferences", "ratings", "sft_records"),
                 *("eval_cases", "splits", "base", "candidates", "params:twin_evaluation"),
+                *("params:together", "jobs"),
             ],
             outputs=["predictions", "rewards"],
             name="predict",
