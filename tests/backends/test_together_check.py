@@ -210,6 +210,11 @@ def test_arguments_are_flat_and_complete():
     }
 
 
+def test_what_the_service_does_anyway_is_left_out():
+    same = {"assistant_only_loss": True, "train_sampling_strategy": "group_by_length"}
+    assert flat(job(trainer=same)) == flat(job())
+
+
 def test_a_batch_that_is_too_large_is_summed_from_smaller_ones():
     found = flat(job(), "meta-llama/Llama-3.2-1B-Instruct")
     assert (found["batch_size"], found["gradient_accumulation_steps"]) == (8, 2)
@@ -234,6 +239,7 @@ def test_a_batch_that_is_too_large_is_summed_from_smaller_ones():
         (job(trainer={"warmup_steps": 100}), "only a share of the steps"),
         (job(trainer={"lr_scheduler_type": "polynomial"}), "lr_scheduler_type"),
         (job(trainer={"neftune_noise_alpha": 5}), "neftune_noise_alpha = 5 has no counterpart"),
+        (job(trainer={"train_sampling_strategy": "sequential"}), "train_sampling_strategy = "),
         (job(trainer={"completion_only_loss": False}), "the prompt is never trained"),
         (job("dpo", trainer={"beta": 2.0}), "beta = 2.0 is not between"),
         (job("dpo", trainer={"loss_type": ["ipo"]}), "loss_type"),

@@ -63,6 +63,10 @@ _TRANSLATED = {
     "loss_type",
     "packing",
 }
+_ANYWAY = ("completion_only_loss", "assistant_only_loss", "shuffle_dataset", "disable_dropout")
+"""What the service does without being asked: every message has its weight, tools have none."""
+_FOR_SPEED = {"train_sampling_strategy": "group_by_length"}
+"""Values that only save padding where batches are padded."""
 _LORA = {"r", "lora_alpha", "lora_dropout", "target_modules"}
 _LORA_SAME: dict[str, Any] = {"bias": "none", "use_rslora": False, "use_dora": False}
 _BETA = (0.05, 0.9)
@@ -165,8 +169,8 @@ def _refuse_unknown(job: TrainingJob) -> None:
         # A switch that is off asks for nothing.
         if known or name == "max_steps" or value is False:
             continue
-        if name in ("completion_only_loss", "shuffle_dataset", "disable_dropout"):
-            continue  # what the service does anyway
+        if name in _ANYWAY or value == _FOR_SPEED.get(name):
+            continue
         raise _refuse(
             f"{name} = {value!r} has no counterpart at Together AI",
             "leave it out, or run with backend=local",
