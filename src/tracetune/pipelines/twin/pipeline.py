@@ -1,7 +1,8 @@
-"""``twin``: conversations → clean records → SFT → DPO → adapter of one's own way of working.
+"""``twin``: conversations → clean records → SFT → DPO → judgement → adapter, report.
 
-Contract: reads ``conversations`` of the tenant, the kept replies (``llm``) and the cache of
-embedded models; ends in ``twin.sft.adapter`` and ``twin.dpo.adapter``.
+Contract: reads ``conversations`` of the tenant, the kept replies (``llm``), jobs that run elsewhere
+(``jobs``) and the cache of embedded models; ends in ``twin.report`` and ``twin.release.adapter``.
+The records that others take are ``twin.sft_records``, ``twin.pair_records``, ``twin.eval_cases``.
 """
 
 from kedro.pipeline import Pipeline
@@ -14,6 +15,8 @@ from tracetune.pipelines.prepare_stage import (
 )
 from tracetune.pipelines.training_stage import dpo_stage, sft_stage
 from tracetune.pipelines.twin_corpus_stage import twin_corpus_stage
+from tracetune.pipelines.twin_judgement_stage import twin_judgement_stage
+from tracetune.pipelines.twin_report_stage import twin_report_stage
 
 NAME = "twin"
 
@@ -26,11 +29,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             prepare_stage(
                 NAME,
                 decide_node(decide_twin, "twin_sft", "twin_dpo", "dry_run"),
-                pairs=True,
+                pairs=False,
                 previous=resolve_previous_twin,
             ),
             sft_stage(NAME, parameters="twin_sft"),
             dpo_stage(NAME, "twin_dpo"),
+            twin_judgement_stage(NAME),
+            twin_report_stage(NAME),
         ],
         tags=NAME,
     )
