@@ -28,6 +28,7 @@ JUDGED = {
     "status": "trained",
     "reason": "",
     "unasked": "",
+    "asked_at": "local",
     "adapters": {"full": "anywhere"},
 }
 

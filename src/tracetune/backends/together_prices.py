@@ -128,7 +128,8 @@ def price_lines(prices: Sequence[tuple[str, Price]]) -> list[str]:
 
 def _line(stage: str, found: Price) -> str:
     about = "" if found.counted_by == "tokenizer" else " (estimated from bytes)"
-    parts = f"{found.epochs} epochs x {found.train_tokens:,} tokens"
+    epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
+    parts = f"{epochs} x {found.train_tokens:,} tokens"
     if found.evaluations:
         parts += f" + {found.evaluations} evaluations x {found.validation_tokens:,}"
     text = f"{stage.upper()} at Together AI ({found.model}): {parts} = {found.tokens:,}{about}"

@@ -76,8 +76,8 @@ def collect_cli(
         "schema": cli_schema.cli_name,
         "schema_sha256": schema_hash(cli_schema),
     }
-    unasked = why_unasked(base, together)
-    return collect_adapters(previous, output, system_text(cli_schema, cli.prompt), stages, unasked)
+    asking = (why_unasked(base, together), together.judge_on)
+    return collect_adapters(previous, output, system_text(cli_schema, cli.prompt), stages, *asking)
 
 
 def answer_requests(

@@ -150,7 +150,7 @@ def write_cli_report(
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render, summary_lines
     from tracetune.pipelines import cli_notes
-    from tracetune.pipelines.judgement_notes import costs, row_counts
+    from tracetune.pipelines.judgement_notes import asked_lines, costs, row_counts
 
     verdict = Gate.model_validate(gate)
     counts = row_counts(pair_splits)
@@ -181,6 +181,7 @@ def write_cli_report(
             notes=[
                 *cli_notes.notes(generation, pairs, pair_decision, exported),
                 cli_notes.earlier(candidates["previous"]),
+                *asked_lines(candidates),
                 *costs(plans),
             ],
             tables=cli_notes.tables(scores, from_file),

@@ -70,6 +70,7 @@ def collect_teachers(base: Document, together: TogetherOptions, **stages: Any) -
         "status": "trained" if judged else found.missing,
         "reason": "; ".join(filter(None, (unasked, found.reason))),
         "unasked": unasked,
+        "asked_at": together.judge_on,
         "adapters": found.adapters if judged else {},
         "output": {"compare": "eisv"},
         "instruction": SYSTEM_PROMPT,
@@ -194,6 +195,7 @@ def judge_teachers(
     from tracetune.eisv.judge import classify_windows, judge, published_figures
     from tracetune.files import atomic_folder, write_json
     from tracetune.pipelines.eisv_verdict import gate_of
+    from tracetune.pipelines.judgement_notes import asked_lines
 
     manifest = SplitManifest.model_validate(splits)
     test = manifest.select(trajectories, "test")
@@ -213,7 +215,7 @@ def judge_teachers(
         "reason": candidates["reason"],
         "n": len(test),
         "published": published_figures(manifest.seed),
-        "not_shown": list(NOT_SHOWN),
+        "not_shown": [*asked_lines(candidates), *NOT_SHOWN],
         **found.model_dump(mode="json"),
     }
     return metrics, gate.model_dump(mode="json"), work / "gate1"

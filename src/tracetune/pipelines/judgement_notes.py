@@ -16,6 +16,13 @@ KINDS = {
 }
 """Kinds of rows in a split manifest, as people read them."""
 
+ENDPOINT = (
+    "Base and adapters were asked at an endpoint of Together AI, with its weights and its chat "
+    "template. It shows no probabilities, so confidence, likelihood and rewards are not measured; "
+    "neither is latency, which would be that of the network."
+)
+"""What judging at an endpoint leaves out."""
+
 
 def title(name: str, decision: Document, candidates: Document) -> str:
     """Heading of the report: what was trained by which method."""
@@ -52,7 +59,12 @@ def notes(decision: Document, candidates: Document, plans: dict[str, Document]) 
         if previous["saw_test_window"]:
             text += " It was trained on rows of this test window, so its figures flatter it."
         found.append(text)
-    return found + costs(plans)
+    return found + asked_lines(candidates) + costs(plans)
+
+
+def asked_lines(candidates: Document) -> list[str]:
+    """What a reader should know of where the models were asked; nothing if it was here."""
+    return [ENDPOINT] if candidates["asked_at"] == "endpoint" else []
 
 
 def costs(plans: dict[str, Document]) -> list[str]:

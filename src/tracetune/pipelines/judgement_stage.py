@@ -48,8 +48,8 @@ def collect_agents(
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
     output = telemetry.output.model_dump(mode="json")
-    unasked = why_unasked(base, together)
-    return collect_adapters(previous, output, telemetry.instruction, stages, unasked)
+    asking = (why_unasked(base, together), together.judge_on)
+    return collect_adapters(previous, output, telemetry.instruction, stages, *asking)
 
 
 def collect_conversations(
@@ -61,8 +61,8 @@ def collect_conversations(
 ) -> Document:
     """Who is judged, by what rule, for an assistant that answers in words."""
     text = OutputSpec(compare="text").model_dump(mode="json")
-    unasked = why_unasked(base, together)
-    return collect_adapters(previous, text, telemetry.sessions.system_prompt, stages, unasked)
+    asking = (why_unasked(base, together), together.judge_on)
+    return collect_adapters(previous, text, telemetry.sessions.system_prompt, stages, *asking)
 
 
 def collect_adapters(
@@ -71,6 +71,7 @@ def collect_adapters(
     instruction: str | None,
     stages: Document,
     unasked: str = "",
+    asked_at: str = "local",
 ) -> Document:
     """The adapters that were trained, in their order; the last one is judged.
 
@@ -80,6 +81,7 @@ def collect_adapters(
         instruction: System turn of every row.
         stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
         unasked: Why nobody can ask the models; the adapter is released without a judgement then.
+        asked_at: ``local`` or ``endpoint`` (``together.judge_on``).
     """
     found, rewards = trained_adapters(_of("adapter", stages)), None
     judged = next(reversed(found.adapters), None)
@@ -94,6 +96,7 @@ def collect_adapters(
         "reason": unasked if judged else found.reason,
         "adapters": {**first, **found.adapters} if judged else {},
         "rewards": rewards,
+        "asked_at": asked_at,
         "previous": previous,
         "output": output,
         "instruction": instruction,
