@@ -10,6 +10,9 @@ from tracetune.errors import DataError
 from tracetune.records.heads import HeadMessage, TrajectoryRow
 from tracetune.training.rendering import common_prefix
 
+_PROBES = ("x7", "Q3")
+"""Texts that begin differently, so that any other text differs from one of them at once."""
+
 
 @dataclass(frozen=True)
 class TurnTokens:
@@ -17,7 +20,9 @@ class TurnTokens:
 
     Attributes:
         ids: Past and turn.
-        start: Where the turn begins; what comes before is only context.
+        start: Where the text of the turn begins. What comes before is only context: the past, the
+            start token (whose hidden state is an outlier in most models) and the header with the
+            role.
         left_out: Messages of the past that did not fit.
         cut: Tokens of the turn itself that did not fit.
     """
@@ -50,7 +55,8 @@ class TurnReader:
         alone is cut at its end.
 
         Raises:
-            DataError: The template takes the turn neither with its past nor alone.
+            DataError: The template takes the turn neither with its past nor alone, or what the
+                template puts before a turn leaves no room for it.
         """
         from jinja2 import TemplateError
 
@@ -61,19 +67,28 @@ class TurnReader:
                 ids = self._ids(messages[first:])
                 if len(ids) > self.max_length and first < last:
                     continue
-                before = self._ids(messages[first:last]) if first < last else []
+                start = self._start(messages[first:], ids)
             except TemplateError as error:
                 refused = str(error)
                 continue
             kept = ids[: self.max_length]
-            return TurnTokens(tuple(kept), common_prefix(before, ids), first, len(ids) - len(kept))
+            if start >= len(kept):
+                refused = f"{start} of {self.max_length} tokens come before its text"
+                continue
+            return TurnTokens(tuple(kept), start, first, len(ids) - len(kept))
         raise DataError(
             f"the chat template of the base does not take the turn "
-            f"({[message.role for message in messages[-3:]]}): {refused or 'its past is too long'}",
+            f"({[message.role for message in messages[-3:]]}): {refused}",
             where=f"row {row.row_id}",
             remedy="raise heads.max_length, so that the message before it fits too, or use a base "
             "whose template takes these roles",
         )
+
+    def _start(self, messages: Sequence[HeadMessage], ids: list[int]) -> int:
+        """Tokens that are the same whatever the last message says."""
+        *past, turn = messages
+        others = [[*past, turn.model_copy(update={"content": probe})] for probe in _PROBES]
+        return min(common_prefix(self._ids(other), ids) for other in others)
 
     def _ids(self, messages: Sequence[HeadMessage]) -> list[int]:
         turns = [{"role": message.role, "content": message.content} for message in messages]
