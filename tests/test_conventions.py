@@ -26,6 +26,7 @@ KEDRO_FILES = {
     "hooks.py",
     "cli.py",
     "cli_jobs.py",
+    "cli_twin.py",
     "config.py",
     "settings.py",
     "resolvers.py",

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from tracetune.cli_jobs import jobs
+from tracetune.cli_twin import twin
 from tracetune.errors import ConfigurationError, DataError, TracetuneError
 
 HARMLESS = (
@@ -379,3 +380,4 @@ def judge_gate1(context: click.Context, results: Path) -> None:
 
 
 cli.add_command(jobs)
+cli.add_command(twin)
