@@ -59,7 +59,7 @@ def _rewriting(report: Document) -> list[str]:
         ]
     wanted, accepted = sum(report["wanted"].values()), sum(report["accepted"].values())
     paid = f", estimated cost {report['usd']:.4f} USD" if report["usd"] else ""
-    return [f"{accepted} of {wanted} answers were rewritten by the {report['writer']}{paid}."]
+    return [f"{accepted} of {wanted} answers were rewritten (writer: {report['writer']}{paid})."]
 
 
 def effect(metrics: Document) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from tracetune.evaluation.names import p_value, percent, points, span
 from tracetune.evaluation.report import cut, number
-from tracetune.pipelines.twin_answers import PARTS
 from tracetune.pipelines.twin_figures import SHOWN_SETS
 from tracetune.pipelines.twin_verdict import WORDS
 
@@ -17,23 +16,23 @@ _SCORES = {
     "policy": "Policy",
     "format": "Format",
     "content": "Content",
-    "agreement": "Words of the own answer (F1)",
-    "heuristic": "Heuristic of the A/B",
-    "reference_nats": "Own answer, nats per token",
+    "agreement": "Own words (F1)",
+    "heuristic": "Heuristic of A/B",
+    "reference_nats": "Own answer, nats",
 }
 _PARTS = {
-    "policy_no_permission": "no permission (.4)",
-    "policy_no_question_end": "no question at the end (.3)",
-    "policy_no_options": "no options (.2)",
-    "policy_no_stalling": "no stalling (.1)",
-    "format_bullets": "no bullets",
-    "format_numbered": "numbered",
-    "format_json": "JSON",
-    "format_no_omit": "nothing left out",
-    "content_completeness": "completeness (.3)",
-    "content_correctness": "correctness (.3)",
-    "content_code": "code (.2)",
-    "content_relevance": "relevance (.2)",
+    "policy_no_permission": "policy: no permission (.4)",
+    "policy_no_question_end": "policy: no question at the end (.3)",
+    "policy_no_options": "policy: no options (.2)",
+    "policy_no_stalling": "policy: no stalling (.1)",
+    "format_bullets": "format: no bullets",
+    "format_numbered": "format: numbered",
+    "format_json": "format: JSON",
+    "format_no_omit": "format: nothing left out",
+    "content_completeness": "content: completeness (.3)",
+    "content_correctness": "content: correctness (.3)",
+    "content_code": "content: code (.2)",
+    "content_relevance": "content: relevance (.2)",
 }
 RULES = {
     "permission": "the answer asks for permission",
@@ -62,7 +61,7 @@ RULES = {
 """Rules of the surgery, in the order in which they are shown, and what each says."""
 _EXAMPLE = 240
 """Longer texts are cut in the examples."""
-_SHARES = frozenset(_PARTS) | {"policy", "format", "content", "agreement"}
+_SHARES = frozenset({"policy", "format", "content", "agreement"})
 """What lies between 0 and 1 and is shown in per cent."""
 
 
@@ -153,26 +152,35 @@ def _means(metrics: Document) -> list[Document]:
     if not metrics["n"]:
         return []
     models = _shown(metrics["models"])
-    rows = []
-    for name, words in _SCORES.items():
-        rows.append([words, *_cells([found[name] for found in models.values()], name)])
-        for part in (f"{name}_{one}" for one in PARTS.get(name, ())):
-            cells = _cells([found["parts"][part] for found in models.values()], part)
-            rows.append([f"· {_PARTS[part]}", *cells])
+    rows = [
+        [words, *_cells([found[name] for found in models.values()], name)]
+        for name, words in _SCORES.items()
+    ]
     for key, words in (("cut", "Answers that were cut"), ("unanswered", "Prompts not answered")):
         rows.append([words, str(metrics["n"]), *(str(found[key]) for found in models.values())])
-    table = {
+    means = {
         "id": "scores",
         "title": "Scores on held-out prompts",
         "caption": f"Means over {metrics['n']} held-out prompts of {metrics['groups']} "
         "conversations, with the 95 % interval of a bootstrap over conversations. n: prompts to "
-        "which a score applies; in a cell where a model has fewer. Weights are those of source "
-        "document 000, over the parts that are measured. Nats per token: how unlikely the own "
-        "answer was to the model; lower is better, and only models with the same tokens compare.",
+        "which a score applies; in a cell where a model has fewer. Own words: words shared with "
+        "what was answered in the conversation. Own answer: how unlikely it was to the model, in "
+        "nats per token; lower is better, and only models with the same tokens compare.",
         "header": ["", "n", *models],
         "rows": rows,
     }
-    return [table]
+    parts = {
+        "id": "parts",
+        "title": "Parts of the scores",
+        "caption": "Means. Weights are those of source document 000, over the parts that are "
+        "measured.",
+        "header": ["", "n", *models],
+        "rows": [
+            [words, *_cells([found["parts"][part] for found in models.values()], part)]
+            for part, words in _PARTS.items()
+        ],
+    }
+    return [means, parts]
 
 
 _CONSTANT = frozenset({"content_correctness", "content_relevance"})
@@ -191,6 +199,8 @@ def _mean(found: Document, name: str) -> str:
     """A mean with its interval; a dash if nothing was measured."""
     if found["mean"] is None:
         return "–"
+    if name in _PARTS:
+        return percent(found["mean"], 0)
     if name in _SHARES:
         return f"{percent(found['mean'], 0)} {span(found['low'], found['high'], 0)}"
     return f"{found['mean']:.2f} [{found['low']:.2f} to {found['high']:.2f}]"
