@@ -150,6 +150,7 @@ def candidates(judged: str | None = "sft", reason: str = "", **adapters: str) ->
         "adapters": adapters,
         "rewards": None,
         "previous": {"path": None, "reason": "none was released"},
+        "asked_at": "local",
     }
 
 

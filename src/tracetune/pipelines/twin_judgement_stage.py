@@ -68,8 +68,8 @@ def collect_twin(
         together: Says whether hosted models are asked.
         **stages: ``<stage>_adapter`` and ``<stage>_plan`` of each stage, in order of training.
     """
-    unasked = why_unasked(base, together)
-    return collect_adapters(previous, {"compare": "twin"}, None, stages, unasked)
+    asking = (why_unasked(base, together), together.judge_on)
+    return collect_adapters(previous, {"compare": "twin"}, None, stages, *asking)
 
 
 def held_out_cases(

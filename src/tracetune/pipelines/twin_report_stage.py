@@ -48,7 +48,7 @@ def write_twin_report(
     from tracetune.evaluation.gate import Gate
     from tracetune.evaluation.report import ReportContext, render
     from tracetune.pipelines import twin_notes
-    from tracetune.pipelines.judgement_notes import costs, row_counts
+    from tracetune.pipelines.judgement_notes import asked_lines, costs, row_counts
     from tracetune.pipelines.twin_tables import tables
 
     verdict = Gate.model_validate(gate)
@@ -79,6 +79,7 @@ def write_twin_report(
             made_with=twin_notes.made_with(base, plans, metrics),
             notes=[
                 *twin_notes.notes(decision, surgery, metrics, candidates),
+                *asked_lines(candidates),
                 *costs(plans),
             ],
             tables=tables(metrics, scores, ab, surgery),
