@@ -14,10 +14,11 @@ from tracetune.backends import together_fetch, together_model
 from tracetune.backends.base import JobHandle, JobState
 from tracetune.backends.remote import ENDED, RemoteJob, RemoteJobs, mark_ended, not_created
 from tracetune.backends.together_calls import Answer, Service, amount
+from tracetune.backends.together_endpoint import endpoint_service, sweep
 from tracetune.backends.together_launch import FAILED, Launch
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prepare import prepare
-from tracetune.errors import DataError, ServerError
+from tracetune.errors import DataError, ServerError, TracetuneError
 from tracetune.files import read_json, sha256_file
 from tracetune.hosted_calls import Missing, Refused
 from tracetune.training.job import TrainingJob, job_hash
@@ -64,6 +65,7 @@ class TogetherBackend:
     ) -> JobHandle:
         """Creates the job, or finds the one that was created for the same rows and settings."""
         prepared = prepare(job, self._options, tracking.run)
+        self._sweep()
         digest = job_hash(job)
         self._tracking[digest] = tracking
         with self._locked():
@@ -278,6 +280,23 @@ class TogetherBackend:
         if remote.state in ("completed", "failed", "cancelled"):
             return JobState(state=remote.state, message=remote.message)
         return JobState(state="running", message=remote.message)
+
+    def _sweep(self) -> None:
+        """Deletes endpoints that a killed judgement left over, before more money is spent."""
+        if not self._jobs.endpoints.open():
+            return
+        lock = self._jobs.endpoint_lock()
+        try:
+            lock.acquire()
+        except TracetuneError:  # somebody is asking there now
+            return
+        try:
+            with endpoint_service(self._options, self._jobs) as service:
+                sweep(self._jobs, service, self._options)
+        except ServerError as error:
+            logger.error("%s", error)
+        finally:
+            lock.release()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -83,7 +83,10 @@ def prepare(job: TrainingJob, options: TogetherOptions, stage: str) -> Prepared:
     for compiled in files:
         given: dict[str, Any] = {"longest": int(job.trainer["max_length"]), "count": count}
         report = check_lines(compiled.lines, job.method, numbers=compiled.sources, **given)
-        if job.over_length == "drop" and _leave_out(compiled, report):
+        # A guess never decides which rows are trained on: with a tokenizer it would be other rows,
+        # another request, and so a second job.
+        sure = counted_by == "tokenizer"
+        if job.over_length == "drop" and sure and _leave_out(compiled, report):
             report = check_lines(compiled.lines, job.method, numbers=compiled.sources, **given)
         reports[compiled.name] = report
     demand(reports, job.dataset.path, counted_by)
