@@ -42,6 +42,7 @@ from tracetune.pipelines.twin_answers import (
     questions_of,
     table_row,
 )
+from tracetune.pipelines.twin_comparison import ask_judge
 from tracetune.pipelines.twin_report_stage import write_twin_report
 from tracetune.records import Example, Preference, Rating
 from tracetune.records.ctv3 import EvalCase, SftTurn
@@ -161,9 +162,7 @@ JOBS = RemoteJobs(Path("nowhere"), None)
 def compared(predictions: Any, corpus: Corpus, who: Document, **changes: Any) -> Document:
     """The A/B comparison without a judge."""
     options = OPTIONS.model_copy(update={"ab": AbOptions(**changes)})
-    return stage.ask_judge(
-        predictions, corpus.side("test"), who, NOBODY, LlmOptions(), options, 1, False
-    )
+    return ask_judge(predictions, corpus.side("test"), who, NOBODY, LlmOptions(), options, 1, False)
 
 
 def judged(predictions: Any, corpus: Corpus, who: Document, ab: Document | None = None) -> Any:
@@ -542,7 +541,7 @@ def test_the_judge_decides_where_there_is_one(server, asked, corpus, tmp_path):
     who, access = candidates(sft="x"), LlmAccess(tmp_path, server.key)
     llm = llm_options(server, "direct", concurrency=1)
     test = corpus.side("test")
-    ab = stage.ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
+    ab = ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
     assert (ab["status"], ab["writer"]) == ("judged", "Anthropic claude-haiku-5-5")
     assert ab["report"]["asked"] == sum(server.paid.values()) == 2 * len(test)
     metrics, gate, scores = judged(predictions, corpus, who, ab)
@@ -554,7 +553,7 @@ def test_the_judge_decides_where_there_is_one(server, asked, corpus, tmp_path):
     page, summary = report_of(metrics, gate, scores, ab, who, corpus)
     assert "polite &amp; &lt;b&gt;kind&lt;/b&gt;" in page
     assert "Anthropic claude-haiku-5-5 0 won" in summary
-    again = stage.ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
+    again = ask_judge(predictions, test, who, access, llm, OPTIONS, 1, False)
     assert again["report"]["verdicts"] == ab["report"]["verdicts"]
     assert server.paid_twice() == 0
 
@@ -564,7 +563,7 @@ def test_a_judge_that_is_not_done_makes_the_verdict_wait(server, asked, corpus, 
     predictions = table(asked, corpus, base=stalling, sft=own)
     who, access = candidates(sft="x"), LlmAccess(tmp_path, server.key)
     llm = llm_options(server, "batch", deadline_hours=0.2 / 3600)
-    ab = stage.ask_judge(predictions, corpus.side("test"), who, access, llm, OPTIONS, 1, False)
+    ab = ask_judge(predictions, corpus.side("test"), who, access, llm, OPTIONS, 1, False)
     assert ab["status"] == "waiting"
     metrics, gate, scores = judged(predictions, corpus, who, ab)
     assert (gate["status"], gate["promote"]) == ("unjudged", False)
@@ -574,7 +573,7 @@ def test_a_judge_that_is_not_done_makes_the_verdict_wait(server, asked, corpus, 
 
 def test_a_dry_run_says_what_the_judge_would_cost_and_asks_nobody(server, corpus, tmp_path):
     who = candidates(None, "dry run: nothing is trained")
-    ab = stage.ask_judge(
+    ab = ask_judge(
         frame([]),
         corpus.side("test"),
         who,
