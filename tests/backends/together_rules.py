@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from tests.strict_server import Refused
+
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MODELS: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-0.6B": {"max_batch_size": 32, "max_batch_size_dpo": 16},
@@ -65,7 +67,7 @@ FORMATS = {
 }
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """An error reply: status and message."""
 
     def __init__(self, status: int, message: str, **extra: Any) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import tarfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,29 +18,12 @@ from safetensors.numpy import save
 from tests.backends import together_rules as rules
 from tests.backends.together_hosting import Hosting
 from tests.backends.together_rules import Refusal, bad
+from tests.strict_server import StrictState
 
 KEY = "tgp_v1_test-0123456789abcdef0123456789abcdef"
 WAY = ["pending", "queued", "running", "compressing", "uploading", "completed"]
 FAILED = ("error", "user_error", "cancelled")
 ENDED = ("completed", *FAILED)
-
-
-@dataclass
-class Fault:
-    """Something that goes wrong with the next ``times`` calls of an endpoint.
-
-    Kinds: ``status`` (an error reply with ``headers``), ``gateway`` (a status with HTML),
-    ``reset_before``, or ``reset_after`` and ``status_after`` the work was done, ``half_body``,
-    ``html``, ``malformed``, ``empty``, ``list`` (a JSON array); of a download ``truncated``
-    (the connection ends early), ``garbled`` (another byte), ``no_range`` (always from the start);
-    ``hold_before`` and ``hold_after``: no answer until ``server.release`` is set.
-    """
-
-    kind: str
-    times: int = 1
-    status: int = 500
-    headers: dict[str, str] = field(default_factory=dict)
-    skip: int = 0
 
 
 @dataclass
@@ -76,11 +58,10 @@ class Job:
 
 
 @dataclass
-class Server:
+class Server(StrictState):
     """State and settings of a running server.
 
     Attributes:
-        url: Its address.
         key: The key it takes.
         file_polls: Looks at a file before it is checked.
         job_looks: Looks at a job for each step of its way.
@@ -98,10 +79,8 @@ class Server:
         pack: Makes the archive of a job.
         project: Project that the key names; None for a key of the organization.
         hosting: Endpoints and what is deployed on them.
-        calls: Endpoints called, in order.
     """
 
-    url: str = ""
     key: str = KEY
     file_polls: int = 2
     job_looks: int = 1
@@ -121,27 +100,6 @@ class Server:
     hosting: Hosting = field(default_factory=Hosting)
     files: dict[str, File] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)
-    faults: dict[str, list[Fault]] = field(default_factory=dict)
-    lock: Any = field(default_factory=threading.RLock)
-    held: threading.Event = field(default_factory=threading.Event)
-    release: threading.Event = field(default_factory=threading.Event)
-
-    def fail(self, endpoint: str, kind: str, times: int = 1, **more: Any) -> None:
-        """Makes the next calls of an endpoint fail."""
-        self.faults.setdefault(endpoint, []).append(Fault(kind, times, **more))
-
-    def next_fault(self, endpoint: str) -> Fault | None:
-        """The fault of this call, if any."""
-        with self.lock:
-            for fault in self.faults.get(endpoint, []):
-                if fault.skip:
-                    fault.skip -= 1
-                    return None
-                if fault.times:
-                    fault.times -= 1
-                    return fault
-        return None
 
     def paid(self) -> int:
         """Jobs that are paid: all that were created, but those that came to nothing."""

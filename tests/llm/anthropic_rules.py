@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.strict_server import Refused
+
 MODELS = (
     "claude-haiku-5-5",
     "claude-sonnet-5-5",
@@ -68,7 +70,7 @@ FORMATS = {
 TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """An error reply: status, type and message."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:

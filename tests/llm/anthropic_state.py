@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.llm.anthropic_answers import answer, prompt_of
 from tests.llm.anthropic_rules import Refusal, bad, check_batch, check_message
+from tests.strict_server import StrictState
 
 KEY = "sk-ant-test-0123456789abcdef"
 SPECIAL = (
@@ -32,25 +32,6 @@ CACHE_MINIMUM = 512
 
 
 @dataclass
-class Fault:
-    """Something that goes wrong with the next ``times`` calls of an endpoint.
-
-    Kinds: ``status`` (an error reply of the service, with ``headers``), ``gateway`` (a status with
-    HTML, not the service's own), ``reset_before``, or ``reset_after`` and ``status_after`` the work
-    was done, ``half_body``, ``html``, ``malformed``, ``empty``; of results ``cut_in_line``,
-    ``cut_at_line``, ``reset_middle``, ``repeat`` (lines come twice, and one of a stranger);
-    ``hold_before`` and ``hold_after``: no answer until ``server.release`` is set;
-    ``hold_middle`` of results.
-    """
-
-    kind: str
-    times: int = 1
-    status: int = 500
-    headers: dict[str, str] = field(default_factory=dict)
-    skip: int = 0
-
-
-@dataclass
 class StoredBatch:
     """A batch of the server."""
 
@@ -63,24 +44,20 @@ class StoredBatch:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Server:
+class Server(StrictState):
     """State and settings of a running server.
 
     Attributes:
-        url: Its address.
         key: The key it takes.
         polls: Looks at a batch before it has ended.
         lag: Listings that do not show a new batch yet.
         status: ``processing_status`` of batches that are under way.
         paid: How often each prompt was worked on.
-        calls: Endpoints called, in order.
         sent: Parameters of all messages worked on.
-        held: Set while a call is held by a fault.
-        release: Set it to let held calls go.
     """
 
     def __init__(self) -> None:
-        self.url = ""
+        super().__init__()
         self.key = KEY
         self.polls = 2
         self.lag = 0
@@ -89,18 +66,9 @@ class Server:
         self.answer: Callable[[dict[str, Any]], Any] = answer
         self.special: dict[str, str] = {}
         self.paid: Counter[str] = Counter()
-        self.calls: list[str] = []
         self.sent: list[dict[str, Any]] = []
         self.batches: dict[str, StoredBatch] = {}
-        self.held, self.release = threading.Event(), threading.Event()
-        self.lock = threading.RLock()
-        self._faults: dict[str, list[Fault]] = {}
         self._cached: set[str] = set()
-
-    def fail(self, endpoint: str, kind: str, times: int = 1, **how: Any) -> None:
-        """Lets an endpoint fail: ``messages``, ``count``, ``create``, ``retrieve``, ``list``,
-        ``results``, ``cancel``."""
-        self._faults.setdefault(endpoint, []).append(Fault(kind, times, **how))
 
     def paid_twice(self) -> int:
         """Prompts that were worked on more than once."""
@@ -117,17 +85,6 @@ class Server:
                     for n in range(count)
                 ]
             )
-
-    def next_fault(self, endpoint: str) -> Fault | None:
-        with self.lock:
-            for fault in self._faults.get(endpoint, []):
-                if fault.skip:
-                    fault.skip -= 1
-                    return None
-                if fault.times:
-                    fault.times -= 1
-                    return fault
-            return None
 
     def work(self, params: dict[str, Any]) -> dict[str, Any]:
         """The message to ``params``, which is paid."""

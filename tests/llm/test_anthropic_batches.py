@@ -336,7 +336,7 @@ def test_an_unclear_creation_after_all_attempts_stays_reserved(server, tmp_path)
     with pytest.raises(ServerError, match="not known whether"):
         run(server, tmp_path, attempts=2)
     assert spending(tmp_path).open_requests == 3
-    server._faults.clear()
+    server.faults.clear()
     assert outcomes(run(server, tmp_path)) == ["answered"] * 3
     assert spending(tmp_path).open_requests == 0
 
