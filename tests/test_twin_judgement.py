@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
 
 from tests.conversations.builders import SAMPLE, surgery
 from tests.conversations.test_judgement import GOOD
@@ -30,6 +32,7 @@ from tracetune.errors import DataError
 from tracetune.evaluation.generate import Answer
 from tracetune.evaluation.metrics import records
 from tracetune.files import write_json
+from tracetune.hooks import ProjectHooks
 from tracetune.llm.options import LlmOptions
 from tracetune.pipelines import twin_judgement_stage as stage
 from tracetune.pipelines import twin_metrics
@@ -381,6 +384,26 @@ def test_each_condition_can_fail_alone(asked, corpus, sft, base, failed):
     assert gate["verdict"].startswith("Do not promote the SFT adapter: ")
 
 
+def test_who_leaves_hard_prompts_unanswered_is_compared_on_the_others(asked, corpus):
+    """The lead over a cheap baseline is that on the same prompts."""
+    hard = {one.row_id for one in asked if one.kind == "prompt"} - {asked[-1].row_id}
+    predictions = table(
+        asked, corpus, base=stalling, sft=lambda one: None if one.row_id in hard else own(one)
+    )
+    metrics, gate, _ = judged(predictions, corpus, candidates(sft="x"))
+    assert metrics["models"]["sft"]["unanswered"] == len(hard)
+    assert metrics["comparisons"]["nearest"]["agreement"]["n"] == 1
+    assert "on 1 prompts" in check(gate, "holds_against_cheap")["words"]
+    assert metrics["ab"]["heuristic"]["failed"] == len(hard)
+    silent = table(
+        asked, corpus, base=stalling, sft=lambda one: None if one.kind == "prompt" else own(one)
+    )
+    metrics, gate, _ = judged(silent, corpus, candidates(sft="x"))
+    assert metrics["models"]["sft"]["policy"]["mean"] is None
+    failed = {one["name"] for one in gate["checks"] if not one["passed"]}
+    assert failed == {"policy_gain", "holds_against_cheap", "own_answers", "ab_not_lost"}
+
+
 def test_a_canned_answer_is_not_promoted(asked, corpus):
     predictions = table(asked, corpus, base=stalling, sft=lambda _: "Done.")
     gate = judged(predictions, corpus, candidates(sft="x"))[1]
@@ -590,6 +613,22 @@ def test_a_dry_run_says_what_the_judge_would_cost_and_asks_nobody(server, corpus
     assert "questions, for about" in report_of(metrics, gate, scores, ab, who, corpus)[0]
 
 
+def test_the_run_names_the_command_that_goes_on_while_the_judge_works(caplog):
+    """As it does for jobs that run elsewhere."""
+    found = {"status": "waiting", "reason": "the batch has not ended"}
+    nodes = [Node(lambda: found, inputs=None, outputs="ab", name="ask_judge")]
+    pipeline = Pipeline(nodes, namespace="twin", outputs=None)
+    catalog = DataCatalog({"twin.ab": MemoryDataset(found)})
+    with caplog.at_level("INFO", logger="tracetune"):
+        ProjectHooks()._print_continuation(
+            {"runtime_params": {"llm": {"provider": "anthropic"}}, "env": None}, pipeline, catalog
+        )
+    assert caplog.messages == [
+        "Waiting  the batch has not ended",
+        "Go on    kedro run --pipeline=twin --params=llm.provider=anthropic",
+    ]
+
+
 # The page.
 
 
@@ -606,6 +645,7 @@ def test_the_page_shows_what_is_not_measured_and_escapes_what_models_say(asked, 
     assert page.count("not measured") >= 10
     for words in ("Regression suite", "Case by case", "Corpus surgery", "gave for nothing"):
         assert words in page
+    assert "in the original it passed every check" in page
     assert "quarantined" in page
     for line in ("Rows ", "Cases ", "Policy ", "Words ", "A/B ", "Verdict "):
         assert any(found.startswith(line) for found in summary.splitlines())

@@ -54,6 +54,22 @@ NOT_SHOWN = (
 )
 """What a reader could wrongly take from the figures."""
 
+CHANGED_HERE = {
+    "suite: matching": "phrases match on word boundaries; the original looked for substrings",
+    "suite: blank answers": "a blank answer fails; in the original it passed every check",
+    "suite: questions": "a question at the end is found with and without its mark, and a quoted "
+    "one does not count; the original looked at the last character",
+    "suite: empty": "without a case the rate is null; the original divided by zero",
+    "a/b: order": "the judge is asked in both orders and a win needs both; the original compared "
+    "scores once",
+    "a/b: chance": "exact sign test and bootstrap interval; the original gave rates alone",
+    "a/b: failures": "a failed comparison is in no rate; published code counted it in the "
+    "denominator",
+    "answers: sampling": "greedy, so that a run can be repeated; the original drew at temperature "
+    "0.3 without a seed",
+}
+"""What differs from document 000 beside the scores."""
+
 
 def collect_twin(
     base: Document, previous: Document, together: TogetherOptions, **stages: Any
@@ -180,7 +196,7 @@ def judge_twin(
         "ab": both_comparisons(ab, prompts, adapter, evaluation),
         "rewards": twin_metrics.rewards_of(rewards, evaluation),
         "examples": twin_metrics.examples_of(prompts, ["base", adapter] if n else []),
-        "changed": CHANGED,
+        "changed": {**CHANGED, **CHANGED_HERE},
         "not_shown": list(NOT_SHOWN),
     }
     gate = gate_of(metrics, scores, evaluation)

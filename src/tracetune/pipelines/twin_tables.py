@@ -340,7 +340,7 @@ def _words(rule: str) -> str:
 def _changed(metrics: Document) -> Document:
     return {
         "id": "departures",
-        "title": "What the scores of source document 000 gave for nothing",
+        "title": "What source document 000 gave for nothing",
         "caption": "Constant or easily gained parts of the original, and what is done here.",
         "header": ["Part", "Here"],
         "rows": [[name, text] for name, text in metrics["changed"].items()],
