@@ -7,6 +7,7 @@ for, and says ``deleted`` only when the service has it no more.
 from __future__ import annotations
 
 import math
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +46,7 @@ class EndpointRecord(BaseModel):
     format: Literal[1] = 1
     base_url: str | None
     project: str
-    name: str = Field(pattern=r"^tt-[0-9a-f]{16}-[0-9]+$")
+    name: str = Field(pattern=r"^tt-[0-9a-f]{8}-[0-9a-f]{8}$")
     state: Literal["intended", "created", "deleted"] = "intended"
     id: str = ""
     usd_per_hour: float = Field(ge=0)
@@ -106,13 +107,12 @@ class EndpointRecords:
         return self.save(record, state="deleted", deleted_at=at, usd=usd)
 
     def new_name(self, key: str) -> str:
-        """A name that no earlier endpoint has."""
-        taken = {record.name for record in self.all()}
-        return next(
-            name
-            for number in range(1, len(taken) + 2)
-            if (name := f"tt-{key[:16]}-{number}") not in taken
-        )
+        """A name that no other endpoint has: not of this machine, nor of one that asks the same.
+
+        Args:
+            key: Hash of what it is for.
+        """
+        return f"tt-{key[:8]}-{secrets.token_hex(4)}"
 
     def spent(self) -> float:
         """The most that all endpoints cost or can cost, in US dollars."""

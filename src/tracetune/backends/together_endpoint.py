@@ -17,16 +17,18 @@ from typing import Any
 from tracetune.backends import remote
 from tracetune.backends.endpoint_records import EndpointRecord, most_usd
 from tracetune.backends.remote import RemoteJobs
-from tracetune.backends.together_calls import Answer, amount
+from tracetune.backends.together_calls import Answer
 from tracetune.backends.together_endpoint_calls import EndpointService
+from tracetune.backends.together_hardware import project_of
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.errors import ConfigurationError, GateError, ServerError, TracetuneError
+from tracetune.errors import GateError, ServerError, TracetuneError
 from tracetune.hosted_calls import Ambiguous, NotTaken, Refused, backoff
 
 logger = logging.getLogger("tracetune")
 
 _READY, _FAILED = "DEPLOYMENT_STATE_READY", "DEPLOYMENT_STATE_FAILED"
 _CLEANUP = "`kedro jobs cleanup` deletes it"
+_LONGEST_DELETION_SECONDS = 600.0
 _LOCAL = "or set together.judge_on=local"
 
 
@@ -236,61 +238,6 @@ class Endpoint:
             time.sleep(min(self._options.poll_seconds, max(0.0, self.seconds_left)))
 
 
-def project_of(service: EndpointService, options: TogetherOptions) -> str:
-    """The project that endpoints belong to.
-
-    Raises:
-        ConfigurationError: The key names none, and no parameter does.
-    """
-    if options.project:
-        return options.project
-    who = service.again("asking whose key it is", service.whoami)
-    found = (who.get("project") or {}).get("id") if isinstance(who.get("project"), dict) else None
-    if not found:
-        raise ConfigurationError(
-            "endpoints belong to a project, and the key names none",
-            where="together.project",
-            remedy="set it to the id of the project, or use a key of the project",
-        )
-    return str(found)
-
-
-def choose_config(service: EndpointService, model: str, project: str) -> Answer:
-    """The cheapest configuration that the service lists for a model, with its price.
-
-    Args:
-        service: The API.
-        model: Id of the base model in the registry.
-        project: The project.
-
-    Returns:
-        ``path``, ``hardware``, ``usd_per_hour``.
-
-    Raises:
-        ServerError: There is none, or none with a price.
-    """
-    rows = service.again("listing the configurations", lambda: service.configs(model, project))
-    types = service.again("reading the prices of the hardware", service.hardware)
-    cents = {str(row.get("name")): amount(row.get("priceCentsPerHour")) for row in types}
-    found = []
-    for row in rows:
-        picked = {part.get("key"): part.get("value") for part in row.get("selectors") or []}
-        hardware = f"{picked.get('accelerator_count')}x{picked.get('accelerator_type')}"
-        price = cents.get(hardware)
-        if price is not None and row.get("id"):
-            path = f"projects/{row.get('projectId')}/configs/{row['id']}"
-            found.append((price / 100, path, hardware))
-    if not found:
-        raise ServerError(
-            f"the service lists no configuration with a price for {model!r}",
-            where=service.address,
-            remedy="this model cannot be asked at an endpoint today: name a local copy in "
-            f"base_model.local, {_LOCAL}",
-        )
-    usd, path, hardware = min(found)
-    return {"path": path, "hardware": hardware, "usd_per_hour": usd}
-
-
 def find(service: EndpointService, record: EndpointRecord) -> str | None:
     """The id of an endpoint, by its name; None if the service has none."""
     rows = service.again(
@@ -366,9 +313,8 @@ def _remove(service: EndpointService, options: TogetherOptions, record: Endpoint
     """Ends the bill of all deployments first, then deletes until nothing is listed any more."""
     project, endpoint = record.project, record.id
     refused = "the service still lists it"
-    for attempt in range(options.attempts):
-        if attempt:
-            time.sleep(options.poll_seconds)
+    until = time.monotonic() + _LONGEST_DELETION_SECONDS
+    while time.monotonic() < until:
         for row in service.again(
             "listing the deployments", lambda: service.deployments(project, endpoint)
         ):
@@ -379,11 +325,11 @@ def _remove(service: EndpointService, options: TogetherOptions, record: Endpoint
                 lambda: service.delete_endpoint(project, endpoint),
                 refusals=True,
             )
+            if find(service, record) is None:
+                return
         except Refused as error:  # while its deployments are still on their way out
             refused = str(error)
-            continue
-        if find(service, record) is None:
-            return
+        time.sleep(options.poll_seconds)
     raise ServerError(refused)
 
 

@@ -16,13 +16,9 @@ from typing import Any
 
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together_calls import Answer as Reply
-from tracetune.backends.together_endpoint import (
-    Endpoint,
-    choose_config,
-    endpoint_service,
-    project_of,
-)
+from tracetune.backends.together_endpoint import Endpoint, endpoint_service
 from tracetune.backends.together_endpoint_calls import EndpointService
+from tracetune.backends.together_hardware import choose_config, project_of
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import DataError, ServerError
 from tracetune.evaluation.generate import BASE, Answer, Finish
