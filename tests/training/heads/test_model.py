@@ -17,6 +17,7 @@ from tracetune.training.heads import frozen
 from tracetune.training.heads.adapter import TrajectoryAdapter, masked_mean
 from tracetune.training.heads.model import CognitiveTwin, TwinOutput
 from tracetune.training.heads.options import ArchitectureOptions
+from tracetune.training.heads.parts import PlanningHead
 
 SMALL = ArchitectureOptions(style_width=16, pattern_width=16, adapter_width=8)
 FIELDS = (
@@ -222,6 +223,24 @@ def test_calibration_lets_plans_start_at_the_mean() -> None:
     output = twin.heads(torch.stack(turns), torch.ones(20, 3).bool())
     mean = torch.stack([turn.mean(0) for turn in turns]).mean(0)
     assert output.plan_steps.allclose(mean.expand(20, 8, 16), atol=1e-5)
+
+
+def test_plans_look_at_the_tokens_by_multi_head_attention() -> None:
+    torch.manual_seed(3)
+    head = PlanningHead(32, steps=5)
+    for layer in (head.ask, head.values):
+        torch.nn.init.normal_(layer.bias)
+    plain = torch.nn.MultiheadAttention(32, head.heads, batch_first=True)
+    with torch.no_grad():
+        parts = (head.ask, head.keys, head.values)
+        plain.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        bias = torch.randn(32)  # of the keys: it changes nothing
+        plain.in_proj_bias.copy_(torch.cat([head.ask.bias, bias, head.values.bias]))
+        plain.out_proj.load_state_dict(head.join.state_dict())
+    tokens = torch.randn(3, 7, 32)
+    mask = torch.arange(7) < torch.tensor([[7], [1], [4]])
+    expected, _ = plain(head.queries.expand(3, 5, 32), tokens, tokens, key_padding_mask=~mask)
+    assert head.join(head.attend(tokens, mask)).allclose(expected, atol=1e-5)
 
 
 def test_numbers_that_never_change_do_no_harm() -> None:

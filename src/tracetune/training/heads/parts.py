@@ -50,7 +50,8 @@ class PlanningHead(nn.Module):
         self.heads = next(n for n in (8, 4, 2, 1) if hidden_size % n == 0)
         self.queries = nn.Parameter(torch.empty(steps, hidden_size))
         self.ask = nn.Linear(hidden_size, hidden_size)
-        self.keys = nn.Linear(hidden_size, hidden_size)
+        # The same number added to all scores of a query changes nothing, so keys need no bias.
+        self.keys = nn.Linear(hidden_size, hidden_size, bias=False)
         self.values = nn.Linear(hidden_size, hidden_size)
         self.join = nn.Linear(hidden_size, hidden_size)
         self.norm = nn.LayerNorm(hidden_size)
@@ -71,22 +72,28 @@ class PlanningHead(nn.Module):
         Returns:
             Plan (B x steps x d) and stop logits (B x steps).
         """
-        rows = tokens.shape[0]
-        asked = self._split(self.ask(self.queries).expand(rows, -1, -1).contiguous())
-        seen = nn.functional.scaled_dot_product_attention(
-            asked,
-            self._split(self.keys(tokens)),
-            self._split(self.values(tokens)),
-            attn_mask=mask[:, None, None, :],
-        )
-        joined = self.join(seen.transpose(1, 2).flatten(2))
-        states = self.norm(self.queries + joined)
+        states = self.norm(self.queries + self.join(self.attend(tokens, mask)))
         return self.project(states), self.stop(states).squeeze(-1)
 
-    def _split(self, values: Tensor) -> Tensor:
-        """B x N x d → B x heads x N x d/heads."""
-        rows, count, size = values.shape
-        return values.view(rows, count, self.heads, size // self.heads).transpose(1, 2)
+    def attend(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Multi-head attention of the queries over the tokens, B x steps x d, before the join.
+
+        The queries are the same for all rows, and there are few of them: so the matrix of the keys
+        is applied to them and that of the values to what they have gathered, instead of both to
+        every token. The result is the same, and the work per token no longer grows with d squared.
+        """
+        size = tokens.shape[-1]
+        part = size // self.heads
+        asked = self.ask(self.queries).view(-1, self.heads, part)
+        keys = self.keys.weight.view(self.heads, part, size)
+        directions = torch.einsum("shk,hkd->shd", asked, keys).reshape(-1, size)
+        scores = tokens @ (directions.T / part**0.5)
+        scores = scores.float().masked_fill(~mask.unsqueeze(-1), float("-inf"))
+        gathered = scores.softmax(1).to(tokens.dtype).transpose(1, 2) @ tokens
+        gathered = gathered.view(len(tokens), -1, self.heads, size)
+        values = self.values.weight.view(self.heads, part, size)
+        seen = torch.einsum("bshd,hkd->bshk", gathered, values).flatten(2)
+        return seen + self.values.bias
 
     @torch.no_grad()
     def start_at(self, mean: Tensor) -> None:
