@@ -37,7 +37,7 @@ dpo: $(VENV)/.installed  ## Telemetry -> SFT -> DPO -> verdict, on the embedded 
 	@$(BIN)/kedro run --pipeline=dpo
 
 test: $(VENV)/.installed-dev  ## Run all tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev  ## Check style and types
 	@$(BIN)/ruff check .

@@ -6,7 +6,6 @@ server of its own, because tests delete and add on it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from tools.phoenix import ROOT, free_port, running_server, seed, server_python
+
+from tests.shared import alone, common_folder
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,11 @@ class Server:
         return self.folder / "phoenix.db"
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Only one worker at a time inside the block."""
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def _python() -> Path:
     ready = os.environ.get("TRACETUNE_TEST_PHOENIX_VENV")
     if ready:
         return Path(ready) / "bin" / "python"
-    with _alone(ROOT / ".venv-phoenix.lock"):
+    with alone(ROOT / ".venv-phoenix.lock"):
         return server_python(ROOT / ".venv-phoenix")
 
 
@@ -62,11 +55,10 @@ def start(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Serv
 def phoenix_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that holds the sample telemetry."""
     folder = tmp_path_factory.mktemp("phoenix")
-    base = tmp_path_factory.getbasetemp()
-    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    common = common_folder(tmp_path_factory)
     filled = common / "phoenix-filled"
     with ExitStack() as running:
-        with _alone(common / "phoenix.lock"):
+        with alone(common / "phoenix.lock"):
             if filled.is_dir():
                 shutil.copytree(filled, folder, dirs_exist_ok=True)
             server = running.enter_context(start(folder))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import made_once
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("conf", "src", "docs", "notebooks", "tools", "data/01_raw", "pyproject.toml", "README.md")
 EMBEDDED = "data/test/06_models/_embedded"
@@ -89,11 +91,13 @@ def copy_project(target: Path, embedded: Path | None = None) -> Project:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which ``dpo`` ran to its end in the test environment. Do not change it."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    result = project.run("--pipeline=dpo")
-    (project.path / "console.txt").write_text(result.stdout)
-    assert result.returncode == 0, result.stdout
-    return project
+
+    def make(folder: Path) -> None:
+        result = copy_project(folder).run("--pipeline=dpo")
+        (folder / "console.txt").write_text(result.stdout)
+        assert result.returncode == 0, result.stdout
+
+    return Project(made_once(tmp_path_factory, "finished", make))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +27,15 @@ from tests.project import ROOT, Project
     ],
 )
 def test_notebook_runs_and_shows_pictures(
-    request: pytest.FixtureRequest, notebook: str, place: str, pictures: int, words: list[str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    notebook: str,
+    place: str,
+    pictures: int,
+    words: list[str],
 ):
     project: Project = request.getfixturevalue(place)
-    target = project.path / "executed.ipynb"
+    target = tmp_path / "executed.ipynb"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"),

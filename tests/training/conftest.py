@@ -1,4 +1,4 @@
-"""The tiny base model and its adapters, built once for all tests of training."""
+"""The tiny base model and its adapters, built once for all tests of training in all workers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import made_once
 from tests.training.helpers import TINY, dpo_job, sft_job
 from tracetune.training import base as base_model
 from tracetune.training.base import BaseModelRef
@@ -15,7 +16,12 @@ from tracetune.training.run import run
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("embedded")
+    """The folder that holds the base model."""
+
+    def make(folder: Path) -> None:
+        base_model.resolve(BaseModelOptions(), folder, TINY)
+
+    return made_once(tmp_path_factory, "training-embedded", make)
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +31,21 @@ def base(cache: Path) -> BaseModelRef:
 
 @pytest.fixture(scope="session")
 def sft_folder(base: BaseModelRef, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sft")
-    return run(sft_job(base, root / "rows"), root / "adapter", root / "work")
+    """A model folder of SFT; the checkpoints of its training lie beside it."""
+
+    def make(root: Path) -> None:
+        run(sft_job(base, root / "rows"), root / "adapter", root / "work")
+
+    return made_once(tmp_path_factory, "training-sft", make) / "adapter"
 
 
 @pytest.fixture(scope="session")
 def dpo_folder(
     base: BaseModelRef, sft_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    root = tmp_path_factory.mktemp("dpo")
-    return run(dpo_job(base, root / "rows", sft_folder), root / "adapter", root / "work")
+    """A model folder of DPO after it."""
+
+    def make(root: Path) -> None:
+        run(dpo_job(base, root / "rows", sft_folder), root / "adapter", root / "work")
+
+    return made_once(tmp_path_factory, "training-dpo", make) / "adapter"
