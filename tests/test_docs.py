@@ -55,6 +55,8 @@ def test_kedro_command(used: Project, phoenix_server: Server, command: str):
     env = [] if verb == "schemas" else ["--env=test"]
     result = used.kedro(verb, *env, *rest)
     assert result.returncode == 0, result.stdout
+    if verb == "predict":
+        assert "Warning" not in result.stdout
 
 
 @pytest.mark.docs

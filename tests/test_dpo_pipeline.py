@@ -16,7 +16,7 @@ import pytest
 from tools.sample.private import planted
 
 from tests.phoenix_server import Server
-from tests.project import EMBEDDED, Project, copy_project
+from tests.project import Project, copy_project
 from tracetune.files import sha256_file
 
 ROWS = "--to-nodes=dpo.telemetry.split_rows"
@@ -57,21 +57,6 @@ def test_console_has_no_noise(finished):
     console = (finished.path / "console.txt").read_text()
     for noise in ("Warning", "WARNING", "deprecat", "Traceback", "telemetry consent"):
         assert noise not in console, console
-
-
-def test_two_runs_give_the_same_bytes(finished, project):
-    result = project.run("--pipeline=dpo")
-    assert result.returncode == 0, result.stdout
-    assert hashes(project) == hashes(finished)
-    for stage in ("sft", "dpo", "release"):
-        assert weights(project, stage) == weights(finished, stage)
-    first, second = (
-        pd.read_parquet(copy.latest("07_model_output", "predictions.parquet")).drop(
-            columns="latency_ms"
-        )
-        for copy in (finished, project)
-    )
-    pd.testing.assert_frame_equal(first, second)
 
 
 def test_funnel_adds_up(finished):
@@ -154,13 +139,6 @@ def test_dry_run_shows_and_trains_nothing(project):
     assert "nothing was trained" in answer.stdout
 
 
-def test_predict_answers_with_adapter_and_base(finished):
-    for extra in ([], ["--base"]):
-        result = finished.kedro("predict", "--env=test", *extra, "why was I charged twice?")
-        assert result.returncode == 0, result.stdout
-        assert "Warning" not in result.stdout
-
-
 def test_predict_refuses_a_base_that_has_changed(finished, tmp_path):
     copy = copy_project(tmp_path / "project")
     shutil.copytree(finished.path / "data/test", copy.path / "data/test")
@@ -177,10 +155,8 @@ def test_predict_refuses_a_base_that_has_changed(finished, tmp_path):
     assert "the base model has changed" in " ".join(result.stdout.split())
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("moment", ["sft.plan", "dpo.plan", "dpo.train"])
-def test_killed_run_started_again_gives_the_same_adapter(finished, tmp_path, moment):
-    project = copy_project(tmp_path / "project", finished.path / EMBEDDED)
+def killed_inside(project: Project, step: str) -> None:
+    """Starts the run and kills it inside the step that comes after the one named."""
     process = subprocess.Popen(
         project.command("run", "--env=test", "--pipeline=dpo"),
         cwd=project.path,
@@ -191,16 +167,32 @@ def test_killed_run_started_again_gives_the_same_adapter(finished, tmp_path, mom
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if f"dpo.{moment}" in line:
+        if step in line:
             break
-    time.sleep(1.0)  # well inside the step after it
+    time.sleep(1.0)
+    assert process.poll() is None, f"the run ended before {step} was over"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.faults
+def test_a_second_run_killed_again_and_again_gives_the_same_bytes(finished, project):
+    """Killed while SFT trains, while DPO trains and while models answer, each time started anew."""
+    for step in ("dpo.sft.plan", "dpo.dpo.plan", "dpo.dpo.train"):
+        killed_inside(project, step)
+        assert not project.versions("08_reporting", "report.html"), "nothing was left to do"
     again = project.run("--pipeline=dpo")
     assert again.returncode == 0, again.stdout
+    assert hashes(project) == hashes(finished)
     for stage in ("sft", "dpo", "release"):
         assert weights(project, stage) == weights(finished, stage)
-    assert hashes(project) == hashes(finished)
+    first, second = (
+        pd.read_parquet(copy.latest("07_model_output", "predictions.parquet")).drop(
+            columns="latency_ms"
+        )
+        for copy in (finished, project)
+    )
+    pd.testing.assert_frame_equal(first, second)
 
 
 @pytest.mark.phoenix
