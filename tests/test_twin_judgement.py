@@ -25,6 +25,7 @@ from tracetune.backends.together_options import TogetherOptions
 from tracetune.conversations.ab_options import AbOptions, TwinEvaluationOptions
 from tracetune.conversations.read import read_folder
 from tracetune.conversations.rows import examples_of, preferences_of, ratings_of
+from tracetune.conversations.scores import counted
 from tracetune.conversations.sides import SideOptions, divide
 from tracetune.conversations.suite import suite
 from tracetune.datasets.llm_dataset import LlmAccess
@@ -417,7 +418,7 @@ def test_a_canned_answer_is_not_promoted(asked, corpus):
 @given(st.lists(st.sampled_from([-1, 0, 1, None]), max_size=12))
 def test_rates_are_of_comparisons_that_did_not_fail(outcomes):
     groups = [str(place // 2) for place in range(len(outcomes))]
-    found = twin_metrics.ab_figures(twin_metrics.counted(outcomes), groups, OPTIONS)
+    found = twin_metrics.ab_figures(counted(outcomes), groups, OPTIONS)
     known = [one for one in outcomes if one is not None]
     assert (found["n"], found["failed"]) == (len(known), outcomes.count(None))
     assert found["wins"] + found["losses"] + found["ties"] == found["n"]

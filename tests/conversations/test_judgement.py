@@ -200,26 +200,32 @@ def test_scores_stay_in_their_range(answer, may_ask, wants_code):
     assert -1.5 <= (ab_score(answer, expected).value or 0) <= 0.3
 
 
+def scored(answers: list[str | None], expected: list[Expectation]) -> list[float | None]:
+    """Their scores in the A/B comparison."""
+    pairs = zip(answers, expected, strict=True)
+    return [None if text is None else ab_score(text, what).value for text, what in pairs]
+
+
 def test_comparisons():
     ours = [CODE, "Would you like me to?", "Same.", None]
     theirs = ["Shall I? Should I?", "Done with it.", "Same.", "x"]
     expected = [Expectation(wants_code=True), *[Expectation()] * 3]
-    found = compare(ours, theirs, expected)
+    found = compare(scored(ours, expected), scored(theirs, expected))
     assert (found.n, found.failed, found.wins, found.losses, found.ties) == (3, 1, 1, 1, 1)
     assert found.win_rate == pytest.approx(1 / 3)
     assert found.outcomes == [1, -1, 0, None]
-    empty = compare([], [], [])
+    empty = compare([], [])
     assert (empty.n, empty.win_rate, empty.loss_rate) == (0, None, None)
-    assert compare([None], ["x"], [Expectation()]).win_rate is None
+    assert compare([None], [0.1]).win_rate is None
     with pytest.raises(ValueError, match="argument 2 is shorter"):
-        compare(["x"], [], [Expectation()])
+        compare([0.1], [])
 
 
 @given(st.lists(st.tuples(st.none() | st.text(max_size=40), st.none() | st.text(max_size=40))))
 def test_comparisons_are_the_same_from_both_sides(pairs):
-    ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
     expected = [Expectation()] * len(pairs)
-    one, other = compare(ours, theirs, expected), compare(theirs, ours, expected)
+    ours, theirs = (scored([pair[side] for pair in pairs], expected) for side in (0, 1))
+    one, other = compare(ours, theirs), compare(theirs, ours)
     assert (one.wins, one.losses, one.ties) == (other.losses, other.wins, other.ties)
 
 

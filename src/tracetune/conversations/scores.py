@@ -201,28 +201,22 @@ class AbResult(Record):
     outcomes: list[Literal[-1, 0, 1] | None] = Field(default_factory=list)
 
 
-def compare(
-    ours: Sequence[str | None],
-    theirs: Sequence[str | None],
-    expected: Sequence[Expectation],
-) -> AbResult:
-    """Compares answers to the same prompts by :func:`ab_score`; a win is strictly larger.
+def compare(ours: Sequence[float | None], theirs: Sequence[float | None]) -> AbResult:
+    """Compares scores of answers to the same prompts (:func:`ab_score`); a win is strictly larger.
 
     Args:
-        ours: Answers of the model under test; None where it gave none.
-        theirs: Answers of the baseline.
-        expected: What is expected of the answers to each prompt.
+        ours: Scores of the model under test; None where it gave no answer.
+        theirs: Scores of the baseline.
 
     Raises:
-        ValueError: The three have different lengths.
+        ValueError: The two have different lengths.
     """
     outcomes: list[Literal[-1, 0, 1] | None] = []
-    for one, other, what in zip(ours, theirs, expected, strict=True):
+    for one, other in zip(ours, theirs, strict=True):
         if one is None or other is None:
             outcomes.append(None)
             continue
-        difference = (ab_score(one, what).value or 0) - (ab_score(other, what).value or 0)
-        outcomes.append(1 if difference > 1e-9 else -1 if difference < -1e-9 else 0)
+        outcomes.append(1 if one - other > 1e-9 else -1 if one - other < -1e-9 else 0)
     return counted(outcomes)
 
 

@@ -106,7 +106,7 @@ def both_comparisons(
     evaluation: TwinEvaluationOptions,
 ) -> Document:
     """The A/B comparison by the heuristic and by the judge, in figures."""
-    from tracetune.conversations.scores import AbResult
+    from tracetune.conversations.scores import AbResult, compare
     from tracetune.pipelines import twin_metrics
 
     against, report = ab["against"], ab["report"]
@@ -114,7 +114,8 @@ def both_comparisons(
     if ab["status"] != "unjudged" and adapter is not None:
         ours = prompts[adapter]
         groups = [row["group"] for row in ours]
-        result = twin_metrics.heuristic_outcomes(ours, prompts[against])
+        theirs = prompts[against]
+        result = compare([row["heuristic"] for row in ours], [row["heuristic"] for row in theirs])
         heuristic = twin_metrics.ab_figures(result, groups, evaluation)
     if report is not None:
         groups = [verdict["group"] for verdict in report["verdicts"]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from tracetune.conversations.ab_options import TwinEvaluationOptions
 from tracetune.conversations.regression import CaseResult, NamedCase, judge
-from tracetune.conversations.scores import AbResult, counted
+from tracetune.conversations.scores import AbResult
 from tracetune.pipelines.twin_answers import PARTS
 
 Document = dict[str, Any]
@@ -80,18 +80,6 @@ def differences(ours: Rows, theirs: Rows, options: TwinEvaluationOptions) -> Doc
             [a[name] - b[name] for a, b in both], [a["group"] for a, _ in both], options
         )
     return found
-
-
-def heuristic_outcomes(ours: Rows, theirs: Rows) -> AbResult:
-    """Document 000's A/B comparison: a win is a strictly higher score."""
-    outcomes: list[Literal[-1, 0, 1] | None] = []
-    for mine, other in zip(ours, theirs, strict=True):
-        if mine["heuristic"] is None or other["heuristic"] is None:
-            outcomes.append(None)
-            continue
-        difference = mine["heuristic"] - other["heuristic"]
-        outcomes.append(1 if difference > 1e-9 else -1 if difference < -1e-9 else 0)
-    return counted(outcomes)
 
 
 def ab_figures(result: AbResult, groups: Sequence[str], options: TwinEvaluationOptions) -> Document:
