@@ -46,7 +46,7 @@ def decide_heads(
         DataError: There are too few answers for phase 1.
     """
     dry, counts = checked_flag(dry_run), count_rows(SplitManifest.model_validate(splits))
-    fewest = 0 if heads.base else sft.min_sft_examples
+    fewest = 1 if heads.base else sft.min_sft_examples
     if counts.examples < fewest:
         raise DataError(
             f"{counts.examples} answers for phase 1, at least {fewest} are needed",
