@@ -51,7 +51,7 @@ def test_kedro_command(used: Project, phoenix_server: Server, command: str):
     _, verb, *rest = shlex.split(command)
     if "telemetry.source=phoenix" in command:
         rest = [f"{part},telemetry.url={phoenix_server.url}" for part in rest if "params" in part]
-    # Schemas are read as they are, whatever the environment. Commands of a group take it at the end.
+    # Schemas are read as they are, whatever the environment. A group takes it at the end.
     env = [] if verb == "schemas" else ["--env=test"]
     result = used.kedro(verb, *rest, *env) if verb == "twin" else used.kedro(verb, *env, *rest)
     assert result.returncode == 0, result.stdout
