@@ -19,6 +19,7 @@ from tracetune.files import write_json
 from tracetune.pipelines.eisv_judgement_stage import answer_windows, collect_teachers
 from tracetune.pipelines.eisv_student_stage import teach, train_students
 from tracetune.pipelines.eisv_verdict import gate_of
+from tracetune.runs import read_status
 from tracetune.splits import assign_by_block
 from tracetune.splits_blocks import BlockOptions
 
@@ -147,3 +148,18 @@ def test_the_honest_gate_is_told_with_the_lower_ends_that_decide(knows):
     assert found["honest_gate_difference"] == (deciding.difference.low, -0.10, knows)
     assert gate.promote == knows
     assert all(f"{check.value:+.3f}" in check.words for check in gate.checks[2:])
+
+
+def test_teachers_that_nobody_can_ask_are_unjudged_with_the_remedy(tmp_path):
+    away = {"kind": "hosted", "id": "acme/large"}
+    stages = {f"{variant}_adapter": tmp_path / variant for variant in VARIANTS}
+    for folder in stages.values():
+        write_json(folder / "status.json", {"status": "trained", "reason": ""})
+    found = collect_teachers(away, TogetherOptions(), **stages)
+    assert (found["judged"], found["status"]) == ("full", "trained")
+    gate = gate_of(judgement(), found)
+    assert gate.status == "unjudged"
+    assert "base_model.local" in gate.verdict
+    folder, report = train_students([], found, EisvOptions(), 1, tmp_path / "work")
+    assert report["status"] == read_status(folder).status == "unjudged"
+    assert "acme/large" in report["reason"]

@@ -112,31 +112,37 @@ def _of_models(
     from tracetune.evaluation.sampling import sampled_answers
 
     options = eisv.answers
+    rows = {variant: of_variant(test, variant) for variant in adapters}
+    asked_for = {
+        BASE: drawn_at(options.base, options.base),
+        TEACHER: drawn_at(options.at_1, options.at_03),
+    }
+    given = {
+        # The base in all variants first: an endpoint has one model at a time.
+        (model, variant): sampled_answers(
+            generator,
+            variant if model == TEACHER else "base",
+            [row.prompt for row in rows[variant]],
+            temperatures,
+            seed=options.seed,
+            max_new_tokens=options.max_new_tokens,
+            batch_size=options.batch_size,
+        )
+        for model, temperatures in asked_for.items()
+        for variant in adapters
+    }
     found = []
     for variant in adapters:
-        rows = of_variant(test, variant)
-        asked = {
-            BASE: drawn_at(options.base, options.base),
-            TEACHER: drawn_at(options.at_1, options.at_03),
-        }
-        for model, temperatures in asked.items():
-            given = sampled_answers(
-                generator,
-                variant if model == TEACHER else "base",
-                [row.prompt for row in rows],
-                temperatures,
-                seed=options.seed,
-                max_new_tokens=options.max_new_tokens,
-                batch_size=options.batch_size,
-            )
+        for model, temperatures in asked_for.items():
+            answers = given[model, variant]
             found += answered(
-                rows,
-                [[answer.text for answer in each] for each in given],
+                rows[variant],
+                [[answer.text for answer in each] for each in answers],
                 temperatures,
                 model=model,
                 variant=variant,
-                tokens=[[answer.tokens for answer in each] for each in given],
-                finishes=[[answer.finish for answer in each] for each in given],
+                tokens=[[answer.tokens for answer in each] for each in answers],
+                finishes=[[answer.finish for answer in each] for each in answers],
             )
     return found
 

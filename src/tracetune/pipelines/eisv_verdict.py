@@ -37,7 +37,8 @@ def gate_of(found: Judgement, candidates: Document) -> Gate:
         if (one.model, one.variant) == (TEACHER, candidates["judged"])
     ]
     if not of_teacher:
-        return unjudged("there is no held-out window", candidates["judged"])
+        why = candidates["unasked"] or "there is no held-out window"
+        return unjudged(why, candidates["judged"])
     gates = {
         "gate 1": any(verdict.passed for _, verdict in of_teacher),
         "honest gate": found.honest.verdict.passed,
