@@ -21,7 +21,7 @@ from tracetune.errors import ConfigurationError, DataError, ServerError
 from tracetune.evaluation.generate import load_generator
 from tracetune.files import read_json
 from tracetune.pipelines.answering import why_unasked
-from tracetune.pipelines.prepare_stage import resolve_previous_cli
+from tracetune.pipelines.prepare_stage import resolve_base, resolve_previous_cli
 from tracetune.training import base as base_model
 from tracetune.training.base import TOKENIZER_FILES, BaseModelRef
 from tracetune.training.job import TrainingJob, build_job, write_dataset
@@ -73,6 +73,8 @@ def test_only_the_service_trains_what_is_not_here(tmp_path: Path) -> None:
     bare = hosted()
     for call in (
         lambda: base_model.verify(bare),
+        lambda: base_model.load_model(bare),
+        lambda: base_model.load_tokenizer(bare),
         lambda: load_generator(bare.path, {}, weights_sha256=bare.weights_sha256),
     ):
         with pytest.raises(ConfigurationError, match="its weights are not on this machine"):
@@ -80,6 +82,8 @@ def test_only_the_service_trains_what_is_not_here(tmp_path: Path) -> None:
     found = resolve_previous_cli(tmp_path, bare.model_dump(mode="json"), {})
     assert found["path"] is None
     assert "cannot be compared" in found["reason"]
+    chosen = BaseModelOptions(id=MODEL)
+    assert resolve_base(chosen, TINY, [], tmp_path, "together") == bare.model_dump(mode="json")
     # A folder is a folder, whoever trains.
     with pytest.raises(ConfigurationError, match="there is no folder"):
         base_model.resolve(BaseModelOptions(id="./gone"), tmp_path, TINY, hosted=True)

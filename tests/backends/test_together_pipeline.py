@@ -68,6 +68,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         day.unjudged = gate(project)
         day.export = project.run("--pipeline=export", params="export.from=dpo")
         day.third = project.run("--pipeline=dpo", params=f"{patient},together.judge_on=endpoint")
+        day.cleanup = project.kedro("jobs", "cleanup", "--env=test")
         yield day
 
 
@@ -130,6 +131,7 @@ def test_an_endpoint_judges_and_is_gone(days: SimpleNamespace) -> None:
     hosting = days.server.hosting
     assert (hosting.endpoints, hosting.billed()) == ({}, 0)
     assert (hosting.created, hosting.deployments) == (1, 3)
+    assert "no endpoint is open" in days.cleanup.stdout
     assert len(days.server.jobs) == 2
     assert gate(days.project)["status"] == "judged"
     metrics = read_json(days.project.latest("08_reporting", "metrics.json"))

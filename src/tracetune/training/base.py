@@ -339,7 +339,13 @@ def check_same(found: BaseModelRef, ref: BaseModelRef) -> None:
 
 
 def load_tokenizer(base: BaseModelRef | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model, without touching the network."""
+    """The tokenizer of a base model, without touching the network.
+
+    Raises:
+        ConfigurationError: The model is hosted, and no folder with its tokenizer is named.
+    """
+    if isinstance(base, BaseModelRef) and not base.path:
+        raise not_here(base.id)
     with quiet.offline():
         from transformers import AutoTokenizer
 
@@ -364,7 +370,11 @@ def load_model(
         adapter: Folder of a LoRA adapter made for this base.
         dtype: Type of the base weights; adapter weights are float32.
         trainable: Whether the adapter's weights get gradients.
+
+    Raises:
+        ConfigurationError: The model is hosted, so its weights are not here.
     """
+    demand_here(base)
     with quiet.offline(), quiet.quiet():
         import torch
         from transformers import AutoModelForCausalLM
