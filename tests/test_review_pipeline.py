@@ -28,6 +28,12 @@ from tracetune.splits import SplitManifest
 
 pytestmark = pytest.mark.training
 
+ROWS = "--to-nodes=" + ",".join(
+    f"auto.{node}"
+    for node in ("real.select_rows", "sft.select_rows", "dpo.select_rows", "prepare.select_test")
+)
+"""Up to the rows to train on: what comes after them is the same wherever people decided."""
+
 
 @pytest.fixture(scope="module")
 def desk(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -35,9 +41,12 @@ def desk(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return copy_project(tmp_path_factory.mktemp("desk") / "project", finished.path / EMBEDDED)
 
 
-def auto(project: Project, name: str, params: str = "") -> subprocess.CompletedProcess[str]:
+def auto(
+    project: Project, name: str, params: str = "", *, until: str = ""
+) -> subprocess.CompletedProcess[str]:
     done = project.run(
         "--pipeline=auto",
+        *([until] if until else []),
         params=",".join(filter(None, [f"tenant=small,name={name}", params])),
     )
     assert done.returncode == 0, done.stdout
@@ -71,7 +80,7 @@ def assert_waiting(project: Project, name: str, output: str) -> None:
     assert "candidates wait for people" in report
 
 
-def assert_trained_on_what_was_approved(project: Project, name: str) -> list[ReviewedItem]:
+def assert_rows_are_what_was_approved(project: Project, name: str) -> list[ReviewedItem]:
     """Nothing unapproved got in, everything approved did, as it was approved."""
     reviewed = store(project, name).items()
     approved = {found.item.id: found.final for found in reviewed if found.state == "approved"}
@@ -89,13 +98,13 @@ def assert_trained_on_what_was_approved(project: Project, name: str) -> list[Rev
     assert real == [row for row in train if row.provenance.source == "phoenix"]
     test = rows(project, name, "05_model_input", "test.jsonl", Example)
     assert {row.provenance.source for row in test} == {"phoenix"}
-    for stage in ("real", "sft", "dpo"):
-        folder = latest(project, name, "06_models", f"{stage}/adapter")
-        assert json.loads((folder / "status.json").read_text())["status"] == "trained"
     return reviewed
 
 
-def assert_judged(project: Project, name: str) -> None:
+def assert_trained_and_judged(project: Project, name: str) -> None:
+    for stage in ("real", "sft", "dpo"):
+        folder = latest(project, name, "06_models", f"{stage}/adapter")
+        assert json.loads((folder / "status.json").read_text())["status"] == "trained"
     metrics = document(project, name, "08_reporting", "metrics.json")
     assert metrics["status"] == "judged"
     assert {"base", "real", "sft", "dpo", "majority", "nearest"} <= set(metrics["models"])
@@ -143,8 +152,8 @@ def test_candidates_wait_people_decide_in_the_terminal_and_the_next_run_trains(d
     assert (counts["approved"], counts["rejected"]) == (total - 1, 1)
 
     second = auto(desk, name)
-    reviewed = assert_trained_on_what_was_approved(desk, name)
-    assert_judged(desk, name)
+    reviewed = assert_rows_are_what_was_approved(desk, name)
+    assert_trained_and_judged(desk, name)
     assert "Accuracy" in second.stdout
     assert {event.who for event in store(desk, name).history()} == {"rule", "ada"}
     [rejected] = [found for found in reviewed if found.state == "rejected"]
@@ -152,7 +161,7 @@ def test_candidates_wait_people_decide_in_the_terminal_and_the_next_run_trains(d
 
 
 @pytest.mark.phoenix
-def test_people_decide_in_phoenix_and_the_next_run_trains(desk, phoenix_server: Server):
+def test_people_decide_in_phoenix_and_the_next_run_takes_that(desk, phoenix_server: Server):
     name = "phoenix"
     place = f"review.place=phoenix,review.url={phoenix_server.url}"
     first = auto(desk, name, place)
@@ -174,10 +183,9 @@ def test_people_decide_in_phoenix_and_the_next_run_trains(desk, phoenix_server: 
         f"{phoenix_server.url}/v1/span_annotations?sync=true", json={"data": verdicts}, timeout=60
     )
     answer.raise_for_status()
-    auto(desk, name, place)
+    auto(desk, name, place, until=ROWS)
     assert f"review.place=phoenix,review.url={phoenix_server.url}" in first.stdout
-    reviewed = assert_trained_on_what_was_approved(desk, name)
-    assert_judged(desk, name)
+    reviewed = assert_rows_are_what_was_approved(desk, name)
     assert {found.who for found in reviewed} == {"grace"}
     assert [found.state for found in reviewed].count("rejected") == 1
 
@@ -211,10 +219,9 @@ def test_a_large_model_writes_is_paid_once_and_its_key_is_nowhere(desk):
         )
         assert kept == lost
         approve_all(desk, name)
-        auto(desk, name, params)
+        auto(desk, name, params, until=ROWS)
         assert len(server.paid) == paid
-    assert_trained_on_what_was_approved(desk, name)
-    assert_judged(desk, name)
+    assert_rows_are_what_was_approved(desk, name)
     credentials.unlink()
 
     manifests = sorted(
@@ -275,7 +282,7 @@ def test_a_held_out_message_that_a_reviewer_writes_is_dropped_as_near_test(desk)
         correction=Correction(request=held.prompt[-1].content),
     )
     approve_all(desk, name)
-    auto(desk, name)
+    auto(desk, name, until=ROWS)
     splits = SplitManifest.model_validate(document(desk, name, "05_model_input", "splits.json"))
     dropped = [place for place in splits.rows.values() if place.reason == "near_test"]
     assert {place.group for place in dropped} == {f"synthetic:{first.item.root}"}
