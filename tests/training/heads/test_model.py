@@ -286,6 +286,7 @@ def test_a_padded_batch_without_its_mask_is_refused(twins: dict[str, CognitiveTw
         twins["llama"].extract_style(torch.tensor([[5, 9, 7], [4, 0, 0]]))
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing. is deprecated")
 def test_a_base_with_an_adapter_on_it_is_refused() -> None:
     from peft import LoraConfig, get_peft_model
 

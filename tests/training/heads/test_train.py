@@ -142,8 +142,7 @@ def test_killed_and_continued_the_result_is_the_same(base: BaseModelRef, tmp_pat
     ]
     assert killed == [True, True]
     assert not (tmp_path / "out").exists()
-    process = _start(tmp_path / "job.json", tmp_path / "out", work)
-    assert process.wait(timeout=120) == 0
+    run(job, tmp_path / "out", work)
     assert read_json(tmp_path / "out" / "timing.json")["resumed_from_step"] >= 4
     assert sha256_folder(tmp_path / "out", skip=SKIP) == expected
 
@@ -239,6 +238,40 @@ def test_an_adapter_of_another_base_is_refused(
     (foreign / "adapter_model.safetensors").unlink()
     with pytest.raises(DataError, match="no phase-1 adapter"):
         heads_job(base, tmp_path / "rows", adapter=foreign)
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+@pytest.mark.parametrize("fault", ["width", "names", "modules"])
+def test_an_adapter_that_does_not_fit_is_refused(
+    base: BaseModelRef, sft_folder: Path, tmp_path: Path, fault: str
+) -> None:
+    """An adapter from elsewhere has no manifest; PEFT would take it in part and only warn."""
+    from safetensors.torch import load_file, save_file
+
+    from tracetune.training.heads import frozen
+
+    foreign = shutil.copytree(sft_folder, tmp_path / "adapter")
+    (foreign / "manifest.json").unlink()
+    weights = load_file(foreign / "adapter_model.safetensors")
+    if fault == "width":
+        weights = {
+            name: torch.cat([value, value], 1) if "lora_A" in name else value
+            for name, value in weights.items()
+        }
+    elif fault == "names":
+        weights = {name.replace("layers.0", "layers.7"): v for name, v in weights.items()}
+    else:
+        config = read_json(foreign / "adapter_config.json")
+        write_json(foreign / "adapter_config.json", {**config, "target_modules": ["c_attn"]})
+    save_file(weights, foreign / "adapter_model.safetensors")
+    assert heads_job(base, tmp_path / "rows", adapter=foreign).start_from is not None
+    with pytest.raises(ConfigurationError, match="does not fit the base"):
+        frozen.load(base, foreign)
+
+
+def test_more_tokens_than_the_base_reads_are_refused(base: BaseModelRef, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the base reads at most 1024 tokens, not 2000"):
+        heads_job(base, tmp_path / "rows", max_length=2000)
 
 
 def test_a_hosted_base_is_needed_here(base: BaseModelRef, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     Returns:
         B x d.
     """
-    kept = torch.where(mask.unsqueeze(-1), hidden, torch.zeros((), dtype=hidden.dtype))
+    kept = torch.where(mask.unsqueeze(-1), hidden, hidden.new_zeros(()))
     count = mask.sum(1, keepdim=True).clamp(min=1)
     return kept.sum(1) / count.to(hidden.dtype)
 

@@ -127,12 +127,19 @@ def load(
         device: Where it runs.
 
     Raises:
+        ConfigurationError: The adapter does not fit the base: another width, other modules.
         GateError: Merged, it computes something else.
     """
     import torch
 
-    model: Any = base_model.load_model(base, adapter)
+    try:
+        model: Any = base_model.load_model(base, adapter)
+    except (RuntimeError, ValueError) as error:
+        if adapter is None or "memory" in str(error):
+            raise
+        raise _does_not_fit(adapter, str(error).splitlines()[-1].strip()) from error
     if adapter is not None:
+        _check_all_is_there(model, adapter)
         ids = torch.arange(3, 19).unsqueeze(0)
         ones = torch.ones_like(ids)
         before = last_hidden(model.get_base_model(), ids, ones)
@@ -147,3 +154,22 @@ def load(
     model.requires_grad_(False)
     model.eval()
     return model.to(device, getattr(torch, dtype))
+
+
+def _check_all_is_there(model: Any, adapter: Path) -> None:
+    """Refuses an adapter of which PEFT took only a part, which it does with a mere warning."""
+    from safetensors import safe_open
+
+    taken = {name.replace(".default.", ".") for name in model.state_dict() if ".lora_" in name}
+    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
+        stored: set[str] = set(file.keys())
+    if other := sorted(stored ^ taken):
+        raise _does_not_fit(adapter, f"{len(other)} weights have no place, such as {other[0]}")
+
+
+def _does_not_fit(adapter: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the phase-1 adapter does not fit the base: {reason}",
+        where=str(adapter),
+        remedy="give the base model of that adapter, or train phase 1 again on this one",
+    )

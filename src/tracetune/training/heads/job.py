@@ -236,9 +236,11 @@ def build_heads_job(
 
     Raises:
         DataError: A file is missing, or the adapter was made for another base.
-        ConfigurationError: The adapter cannot be merged, or the base is not on this machine.
+        ConfigurationError: The adapter cannot be merged, the base is not on this machine, or it
+            reads fewer tokens than ``max_length``.
     """
     demand_here(base)
+    _check_context(base, options.max_length)
     start, weights = None, adapter_hash(base, adapter)
     if adapter is not None and weights is not None:
         start = AdapterRef(path=str(adapter.resolve()), weights_sha256=weights)
@@ -271,23 +273,27 @@ def estimate(job: TrainingJob, report: HeadsPreflight) -> dict[str, Any]:
     """Steps, tokens and seconds of a job, good to a factor of about three; nothing is trained.
 
     The base costs 2 operations per weight and token, once if its states are kept, else in every
-    epoch; the heads 6 per weight and turn token. Both at a third of the rate of bare matrix
-    products of this machine.
+    epoch; the heads 6 per product of a weight, most of them once per turn and plan step. Both at a
+    third of the rate of bare matrix products of this machine.
     """
     settings = HeadsSettings.of(job)
     epochs, steps = lengths(settings, report.rows, job.limits.max_steps)
     size, inner = hidden_size(job.base), settings.architecture
-    heads = size * (3 * inner.adapter_width + inner.style_width + inner.pattern_width + 5 * size)
+    steps_of_plan = inner.plan_steps
+    per_turn = size * (7 * inner.adapter_width + inner.style_width + inner.pattern_width)
+    per_turn += 3 * steps_of_plan * size**2
+    per_token = 16 * steps_of_plan * size
     passes = 1 if settings.cache.enabled else math.ceil(epochs)
     assert job.base.parameters is not None  # the base of a job of heads is always here
     base_flops = 2 * job.base.parameters * report.total_tokens * passes
-    turn_tokens = report.tokens["turn"]["p50"] * report.rows * epochs
+    products = per_turn + per_token * report.tokens["turn"]["p50"]
+    heads_flops = 6 * products * report.rows * epochs
     rate = matrix_rate(size, size, threads=job.limits.threads, cpu=settings.use_cpu) / 3
     return {
         "steps": steps,
         "tokens": report.total_tokens,
         "cache_gb": round(report.cache_bytes / 10**9, 3),
-        "seconds": round((base_flops + 6 * heads * turn_tokens) / rate, 1),
+        "seconds": round((base_flops + heads_flops) / rate, 1),
     }
 
 
@@ -309,6 +315,17 @@ def steps_per_epoch(settings: HeadsSettings, rows: int) -> int:
     """Optimiser steps of one pass over the training rows."""
     batches = math.ceil(rows / settings.per_device_train_batch_size)
     return max(1, math.ceil(batches / settings.gradient_accumulation_steps))
+
+
+def _check_context(base: BaseModelRef, max_length: int) -> None:
+    config = read_json(Path(base.path) / "config.json")
+    most = config.get("text_config", config).get("max_position_embeddings")
+    if isinstance(most, int) and max_length > most:
+        raise ConfigurationError(
+            f"the base reads at most {most} tokens, not {max_length}",
+            where="heads.max_length",
+            remedy=f"lower it to {most} or less",
+        )
 
 
 def hidden_size(base: BaseModelRef) -> int:

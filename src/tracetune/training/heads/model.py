@@ -82,7 +82,7 @@ class TwinHeads(nn.Module):
             phase: B.
             homogeneity: B.
         """
-        hidden = torch.where(mask.unsqueeze(-1), hidden, torch.zeros((), dtype=hidden.dtype))
+        hidden = torch.where(mask.unsqueeze(-1), hidden, hidden.new_zeros(()))
         adapted, gate = self.adapter(hidden, mask, coordinates, phase, homogeneity)
         pooled = masked_mean(adapted, mask)
         seen = self.adapter.standard(pooled)
