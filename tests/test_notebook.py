@@ -60,7 +60,15 @@ def test_notebook_runs_and_shows_pictures(
 
 @pytest.mark.parametrize(
     "notebook",
-    ["01_telemetry_to_adapter", "02_methods", "03_review_and_retrain", "04_cli_model", "05_eisv"],
+    [
+        "01_telemetry_to_adapter",
+        "02_methods",
+        "03_review_and_retrain",
+        "04_cli_model",
+        "05_eisv",
+        "06_twin",
+        "07_heads",
+    ],
 )
 def test_notebook_is_kept_without_outputs(notebook: str):
     cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]

@@ -119,6 +119,20 @@ def test_graph_of_eisv(viz):
     assert figures == {f"eisv.figure_{name}" for name in shown}
 
 
+def test_graph_of_twin(viz):
+    graph = get(f"{viz}/api/pipelines/twin")
+    assert graph["layers"] == [
+        *("raw", "intermediate", "primary", "feature", "model_input", "models", "model_output"),
+        "reporting",
+    ]
+    stages = {node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
+    for stage in ("corpus", "prepare", "sft", "dpo", "judgement", "release", "reporting"):
+        assert f"twin.{stage}" in stages
+    figures = {n["name"] for n in graph["nodes"] if n["name"].startswith("twin.figure_")}
+    shown = ("cases", "scores", "comparison", "losses", "rewards")
+    assert figures == {f"twin.figure_{name}" for name in shown}
+
+
 @pytest.mark.parametrize(
     ("dataset", "kind"),
     [
@@ -140,3 +154,17 @@ def test_rows_and_figures_are_previewed(viz, dataset, kind):
     shown = get(f"{viz}/api/nodes/{node['id']}")
     assert shown["preview_type"] == kind
     assert shown["preview"]
+
+
+def test_graph_of_heads(viz):
+    graph = get(f"{viz}/api/pipelines/heads")
+    assert graph["layers"] == [
+        *("raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting")
+    ]
+    stages = {node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
+    variants = ("causal", "full")
+    for stage in ("data", "prepare", "sft", *variants, "judgement", "release", "reporting"):
+        assert f"heads.{stage}" in stages
+    figures = {n["name"] for n in graph["nodes"] if n["name"].startswith("heads.figure_")}
+    shown = ("heads", "confusion", "style_map", "gates", "calibration", "losses")
+    assert figures == {f"heads.figure_{name}" for name in shown}
