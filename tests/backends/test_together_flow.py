@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,12 @@ def test_the_same_job_is_never_created_twice(server, sft, tmp_path):
     assert server.calls.count("create") == 1
     # Another machine knows nothing of the job but finds it by its name.
     train(backend(server, tmp_path / "elsewhere"), sft, tmp_path / "three")
+    assert server.calls.count("create") == 1
+    # Even if its files were removed from the account, so that the same rows get another id.
+    before = set(server.files)
+    server.files = {"file-other": replace(next(iter(server.files.values())), checksum="other")}
+    train(backend(server, tmp_path / "later"), sft, tmp_path / "four")
+    assert not before & set(server.files)
     assert server.calls.count("create") == 1
 
 

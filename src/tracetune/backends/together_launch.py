@@ -334,25 +334,25 @@ def _suffix(job: RemoteJob) -> str:
 def _matcher(job: RemoteJob, *, in_doubt: bool) -> Callable[[Answer], bool]:
     """Whether a row of the list is this job.
 
-    A job that failed counts only when our own creation is in doubt: it may be ours, and failed at
-    once. Jobs of other machines count only while they can still give a model.
+    The name says it: it holds a hash of the rows, so it does not matter under which id they were
+    uploaded (a file that was removed there gets another one). A job that failed counts only when
+    our own creation is in doubt: it may be ours, and failed at once. Jobs of other machines count
+    only while they can still give a model.
     """
     known = {attempt.id for attempt in job.attempts}
-    stem = f"tt-{job.key[:24]}"
-    training, method = job.files.get(TRAIN_FILE), job.job.method
+    stem, method = f"tt-{job.key[:24]}", job.job.method
 
     def match(row: Answer) -> bool:
         name, given = str(row.get("model_output_name") or ""), row.get("suffix")
         exact = job.suffix and (given == job.suffix or (given is None and job.suffix in name))
         related = str(given or "").startswith(stem) or (given is None and stem in name)
         healthy = row.get("status") not in FAILED
-        asked = row.get("training_method") or {}
+        asked = row.get("training_method")
         return bool(
             row.get("id")
             and row["id"] not in known
             and ((related and healthy) or (exact and in_doubt))
-            and row.get("training_file", training) in (training, None)
-            and asked.get("method", method) == method
+            and (not isinstance(asked, dict) or asked.get("method", method) == method)
         )
 
     return match
