@@ -100,6 +100,8 @@ def test_no_case_is_no_rate():
         ('Text\n```json\n{"a": 1}\n```', {"must_follow_format": "json"}, []),
         ("{'a': 1}", {"must_follow_format": "json"}, ["is not in the format json"]),
         ("1. a\n1. b", {"must_follow_format": "numbered"}, ["is not in the format numbered"]),
+        ("333", {"must_follow_format": "json"}, ["is not in the format json"]),
+        ("[]", {"must_follow_format": "json"}, []),
         ("", {}, ["the answer is blank"]),
         ("Fine.", {"expected_behaviors": ["returns_code"]}, ["lacks the behaviour returns_code"]),
     ],
@@ -198,6 +200,20 @@ def test_scores_stay_in_their_range(answer, may_ask, wants_code):
         assert value is not None
         assert 0 <= value <= 1
     assert -1.5 <= (ab_score(answer, expected).value or 0) <= 0.3
+
+
+def test_a_blank_answer_scores_nothing_and_a_bare_number_is_no_json():
+    constraints = FormatConstraints(forbid_bullets=True, must_return_json=True)
+    expected = Expectation(constraints=constraints)
+    for answer in ("", " \n"):
+        assert policy_score(answer, expected).value == 0.0
+        assert format_score(answer, expected).value == 0.0
+        assert content_score(answer, expected).value == 0.0
+        worst = "Would you like me to? Should I? Do you want me to? Can I proceed?"
+        assert (ab_score(answer, expected).value or 0) <= (ab_score(worst, expected).value or 0)
+        assert format_score(answer, Expectation()).value is None
+    assert format_score("333", expected).parts["json"] == 0.0
+    assert format_score('{"a": 1}', expected).value == 1.0
 
 
 def scored(answers: list[str | None], expected: list[Expectation]) -> list[float | None]:

@@ -183,12 +183,16 @@ def holds_diff(answer: str) -> bool:
 
 
 def json_in(answer: str) -> Any | None:
-    """The JSON of an answer: of its first ```json block, or else the whole of it; None if none."""
+    """The JSON of an answer: of its first ```json block, or else the whole of it; None if none.
+
+    Nobody who asks for JSON means a bare number or word, though each is a JSON text.
+    """
     blocks = [fence_body(fence) for fence in fences(answer) if fence_language(fence) == "json"]
     try:
-        return json.loads(blocks[0] if blocks else answer)
+        found = json.loads(blocks[0] if blocks else answer)
     except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict | list) else None
 
 
 def classify(exchange: Exchange, options: ClassifierOptions) -> Label:

@@ -40,6 +40,8 @@ CHANGED = {
     "original found 'should i' in 'should index' and in a quoted sentence",
     "policy: questions": "where the user asked for options or input is missing, asking costs "
     "nothing; the original took points for it",
+    "policy and format: blank": "a blank answer scores 0; in the original it had a perfect policy",
+    "format: JSON": "an object or a list; the original took a bare number or word too",
     "format: numbers": "numbered lines count upwards from one; the original counted any digits",
     "content: correctness": "not measured; the original gave .7 to every answer",
     "content: relevance": "not measured; the original gave .8 to every answer",
@@ -48,6 +50,7 @@ CHANGED = {
     "a/b: code": "a fence earns points only where code is asked for, and only if it holds some",
     "a/b: length": "up to fifty words of different sentences that do not stall earn points "
     "gradually; the original gave .1 for the 51st word, whatever it was",
+    "a/b: blank": "a blank answer has the lowest score; in the original it beat one that asks",
     "a/b: permission": "asking costs the same with and without a question mark, and nothing where "
     "it is allowed",
 }
@@ -60,6 +63,8 @@ _POLICY = {"no_permission": 0.4, "no_question_end": 0.3, "no_options": 0.2, "no_
 _CONTENT = {"completeness": 0.3, "correctness": 0.3, "code": 0.2, "relevance": 0.2}
 _AB_PERMISSION = ("would you like me to", "should i", "do you want me to", "can i proceed")
 _AB_WORDS = 50
+_AB_LEAST = -1.4
+"""All four phrases and a question at the end."""
 _CONTENT_WORD = re.compile(r"\w{3,}")
 _EMPTY_WORDS = frozenset({"the", "and", "for", "with", "all", "whole", "its", "any"})
 
@@ -118,7 +123,7 @@ def policy_score(answer: str, expected: Expectation) -> Score:
     """How directly an answer goes to work.
 
     .4 no permission + .3 no question at the end + .2 no options + .1 no stalling; each 1 less .3,
-    all, .4 and .5 per occurrence, not below 0.
+    all, .4 and .5 per occurrence, not below 0. A blank answer has 0.
     """
     normal = normalise(answer, quote_chars=1)
     asked = 0 if expected.may_ask else 1
@@ -128,7 +133,7 @@ def policy_score(answer: str, expected: Expectation) -> Score:
         "no_options": max(0.0, 1 - 0.4 * asked * times(OPTIONS, normal)),
         "no_stalling": max(0.0, 1 - 0.5 * asked * times(PREAMBLES, normal)),
     }
-    return _weighted(parts, _POLICY)
+    return _weighted(_said(answer, parts), _POLICY)
 
 
 def format_score(answer: str, expected: Expectation) -> Score:
@@ -141,7 +146,7 @@ def format_score(answer: str, expected: Expectation) -> Score:
         "json": float(json_in(answer) is not None) if asked.must_return_json else None,
         "no_omit": kept_share(answer, expected.must_not_omit) if expected.must_not_omit else None,
     }
-    return _weighted(parts, dict.fromkeys(parts, 1.0))
+    return _weighted(_said(answer, parts), dict.fromkeys(parts, 1.0))
 
 
 def content_score(answer: str, expected: Expectation) -> Score:
@@ -164,7 +169,7 @@ def ab_score(answer: str, expected: Expectation) -> Score:
     """The heuristic of document 000's A/B comparison.
 
     −.3 per phrase of four that asks for permission, −.2 for a question at the end, +.2 for code
-    where it is expected, up to +.1 for fifty words.
+    where it is expected, up to +.1 for fifty words. A blank answer has the lowest score.
     """
     normal = normalise(answer, quote_chars=1)
     asked = 0 if expected.may_ask else 1
@@ -173,6 +178,7 @@ def ab_score(answer: str, expected: Expectation) -> Score:
         "question_end": 0.0 - 0.2 * asked * ends_with_question(normal),
         "code": 0.2 * (expected.wants_code and holds_code(answer)),
         "length": 0.1 * min(_own_words(answer), _AB_WORDS) / _AB_WORDS,
+        "blank": 0.0 if answer.strip() else _AB_LEAST,
     }
     return Score(round(sum(part or 0.0 for part in parts.values()), 6), parts)
 
@@ -292,6 +298,13 @@ def _own_words(answer: str) -> int:
 
 def _stem(word: str) -> str:
     return word[: max(3, len(word) - 2)] if len(word) > 4 else word
+
+
+def _said(answer: str, parts: dict[str, float | None]) -> dict[str, float | None]:
+    """The parts of a score; all that apply are 0 for a blank answer, which avoids every fault."""
+    if answer.strip():
+        return parts
+    return {name: None if value is None else 0.0 for name, value in parts.items()}
 
 
 def _weighted(parts: Mapping[str, float | None], weights: Mapping[str, float]) -> Score:
