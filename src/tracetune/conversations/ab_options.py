@@ -43,7 +43,7 @@ class TwinEvaluationOptions(Options):
     max_new_tokens: int = Field(
         256, ge=1, description="Longest answer in tokens; a longer one is cut and counted."
     )
-    batch_size: int = Field(16, ge=1, description="Prompts answered at once.")
+    batch_size: int = Field(32, ge=1, description="Prompts answered at once.")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of the model; none: what the machine gives."
     )
