@@ -51,5 +51,5 @@ def style(
             )
         rows = twin_style.turns_in(file, read_config(heads).reference, privacy)
         found = twin_style.styles(heads, rows)
-        shown = twin_style.json_lines(found) if as_json else twin_style.lines_of(found)
-        click.echo("\n".join(shown))
+        lines = twin_style.lines_of(found, twin_style.threshold_of(heads))
+        click.echo("\n".join(twin_style.json_lines(found) if as_json else lines))

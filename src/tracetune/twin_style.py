@@ -12,14 +12,12 @@ from tracetune.conversations.coordinates import spoken
 from tracetune.conversations.read import read_file, redacted
 from tracetune.conversations.trajectory_rows import read_rows, trajectory_rows
 from tracetune.errors import DataError
+from tracetune.files import read_json
 from tracetune.privacy import PrivacyOptions, Redactor
 from tracetune.records.heads import PATTERNS, PHASES, TrajectoryReference, TrajectoryRow
 
 if TYPE_CHECKING:
     from tracetune.training.heads.api import Encoded
-
-SHOWN_FROM = 0.5
-"""Probability from which a pattern is named."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +110,29 @@ def styles(heads: Path, rows: Sequence[TrajectoryRow]) -> list[TurnStyle]:
     ]
 
 
-def lines_of(found: Sequence[TurnStyle]) -> list[str]:
-    """One line per turn for people, then how alike the conversations are."""
+def threshold_of(heads: Path) -> float:
+    """The probability from which a pattern is named; chosen on validation turns.
+
+    Args:
+        heads: Folder that the pipeline ``heads`` released.
+    """
+    return float(read_json(heads / "serving.json")["pattern_threshold"])
+
+
+def lines_of(found: Sequence[TurnStyle], threshold: float) -> list[str]:
+    """One line per turn for people, then how alike the conversations are.
+
+    Args:
+        found: Turns.
+        threshold: Probability from which a pattern is named.
+    """
     width = max(len(turn.row_id) for turn in found)
     lines = []
     for turn in found:
         named = [
             f"{name.replace('_', ' ')} {chance:.2f}"
             for name, chance in sorted(turn.patterns.items(), key=lambda item: -item[1])
-            if chance >= SHOWN_FROM
+            if chance >= threshold
         ]
         lines.append(
             f"{turn.row_id:{width}}  {turn.role:9}  {PHASES[turn.phase_id]:11}  "

@@ -14,7 +14,13 @@ from tracetune.evaluation import heads_figures
 from tracetune.evaluation.heads_held import Draws, Turns, difference, interval, turns_of
 from tracetune.evaluation.heads_judge import HEAD_NAMES, judge, nothing_judged, shuffled
 from tracetune.evaluation.heads_options import HeadsEvaluationOptions
-from tracetune.evaluation.heads_patterns import best_constant, f1, per_pattern, probe
+from tracetune.evaluation.heads_patterns import (
+    Probe,
+    best_constant,
+    best_threshold,
+    f1,
+    per_pattern,
+)
 from tracetune.evaluation.heads_planning import cosine, mean_by_role
 from tracetune.evaluation.heads_style import by_chance, judge_style, project, spread
 from tracetune.records.heads import (
@@ -89,11 +95,29 @@ def knows(held: Turns) -> Said:
 OPTIONS = HeadsEvaluationOptions(bootstrap=200)
 
 
+def judged(**makers: Any) -> Any:
+    """The judgement of four models, each made from the turns it speaks of."""
+    train, tuning, held = turns(1), turns(3, 6), turns(2)
+    return judge(
+        train,
+        tuning,
+        held,
+        {name: make(held) for name, make in makers.items()},
+        {name: make(tuning) for name, make in makers.items()},
+        OPTIONS,
+    )
+
+
+def knowing() -> Any:
+    rest = {
+        name: lambda of, n=n: guesses(of, n) for n, name in enumerate(("off", "shuffled", "full"))
+    }
+    return judged(causal=knows, **rest)
+
+
 @pytest.fixture(scope="module")
 def good():
-    train, held = turns(1), turns(2)
-    rest = {name: guesses(held, n) for n, name in enumerate(("off", "shuffled", "full"))}
-    return judge(train, held, {"causal": knows(held), **rest}, OPTIONS)
+    return knowing()
 
 
 def test_heads_that_know_everything_are_promoted(good):
@@ -109,11 +133,8 @@ def test_heads_that_know_everything_are_promoted(good):
 
 
 def test_heads_that_guess_are_not_promoted_and_the_verdict_says_why():
-    train, held = turns(1), turns(2)
-    outputs = {
-        name: guesses(held, n) for n, name in enumerate(("causal", "off", "shuffled", "full"))
-    }
-    metrics, gate = judge(train, held, outputs, OPTIONS)
+    names = ("causal", "off", "shuffled", "full")
+    metrics, gate = judged(**{name: lambda of, n=n: guesses(of, n) for n, name in enumerate(names)})
     assert not gate.promote
     assert "patterns beats trivial" in gate.verdict
     assert "planning beats trivial" in gate.verdict
@@ -121,15 +142,11 @@ def test_heads_that_guess_are_not_promoted_and_the_verdict_says_why():
 
 
 def test_the_same_run_gives_the_same_figures(good):
-    train, held = turns(1), turns(2)
-    rest = {name: guesses(held, n) for n, name in enumerate(("off", "shuffled", "full"))}
-    assert judge(train, held, {"causal": knows(held), **rest}, OPTIONS)[0] == good[0]
+    assert knowing()[0] == good[0]
 
 
 def test_a_model_against_itself_differs_by_nothing():
-    train, held = turns(1), turns(2)
-    same = {name: guesses(held) for name in ("causal", "off", "shuffled", "full")}
-    metrics, _ = judge(train, held, same, OPTIONS)
+    metrics, _ = judged(**dict.fromkeys(("causal", "off", "shuffled", "full"), guesses))
     for head, measure in (("patterns", "macro"), ("style", "recall_5"), ("planning", "centred")):
         assert metrics[head]["against"]["off"][measure] == {"mean": 0, "low": 0, "high": 0}
 
@@ -181,9 +198,18 @@ def test_the_probe_learns_what_the_vectors_say_and_leaves_rare_patterns_out():
     labels = np.zeros((80, 12), bool)
     labels[:, 0] = vectors[:, 0] > 0
     labels[0, 1] = True
-    said = probe(vectors[:60], labels[:60], vectors[60:])
-    assert (said[:, 0] == labels[60:, 0]).mean() > 0.8
-    assert not said[:, 1].any()
+    chances = Probe(vectors[:60], labels[:60]).probabilities(vectors[60:])
+    assert ((chances[:, 0] > 0.5) == labels[60:, 0]).mean() > 0.8
+    assert (chances[:, 1] == 1 / 60).all()
+
+
+def test_the_threshold_gives_the_best_micro_f1():
+    labels = np.zeros((4, 12), bool)
+    labels[:2, 0] = True
+    chances = np.zeros((4, 12))
+    chances[:, 0] = [0.9, 0.3, 0.2, 0.1]
+    assert best_threshold(chances, labels) == pytest.approx(0.26, abs=0.03)
+    assert best_threshold(np.zeros((3, 12)), np.zeros((3, 12), bool)) == pytest.approx(0.5)
 
 
 def test_recall_by_chance_is_what_drawing_gives():

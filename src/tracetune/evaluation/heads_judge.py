@@ -69,16 +69,20 @@ CHEAP = {
 
 def judge(
     train: Turns,
+    tuning: Turns,
     held: Turns,
     outputs: Mapping[str, Outputs],
+    tuning_outputs: Mapping[str, Outputs],
     options: HeadsEvaluationOptions,
 ) -> tuple[dict[str, Any], Gate]:
     """Metrics of the three heads and the verdict of the gate.
 
     Args:
         train: Turns that the heads were fitted to.
+        tuning: Turns on which thresholds are chosen.
         held: Held-out turns, of whole conversations.
         outputs: What each model says of the held-out turns; ``causal`` is judged.
+        tuning_outputs: What each model says of the turns for tuning.
         options: Draws, seed, margin.
     """
     draws = Draws(held.conversations, options.bootstrap, options.seed)
@@ -86,7 +90,9 @@ def judge(
         "status": "judged",
         "n": len(held),
         "conversations": draws.groups,
-        "patterns": heads_patterns.judge_patterns(train, held, outputs, draws),
+        "patterns": heads_patterns.judge_patterns(
+            train, tuning, held, outputs, tuning_outputs, draws
+        ),
         "style": heads_style.judge_style(held, outputs, draws, options.neighbours),
         "planning": heads_planning.judge_planning(train, held, outputs, draws),
         "gates": gates_by_phase(held, outputs[HEADS], draws),

@@ -23,33 +23,50 @@ from tracetune.evaluation.statistics import calibration_error, reliability
 from tracetune.records.heads import PATTERNS, PHASES
 
 CONSTANT, EMBEDDING, COORDINATES = "constant", "mean_embedding", "coordinates"
+THRESHOLDS = np.round(np.arange(0.02, 0.981, 0.02), 2)
+"""Probabilities that are tried as thresholds."""
 _LEAST = 1e-9
 
 
 def judge_patterns(
-    train: Turns, held: Turns, outputs: Mapping[str, Outputs], draws: Draws
+    train: Turns,
+    tuning: Turns,
+    held: Turns,
+    outputs: Mapping[str, Outputs],
+    tuning_outputs: Mapping[str, Outputs],
+    draws: Draws,
 ) -> dict[str, Any]:
     """F1 of heads and baselines with intervals, per pattern, and calibration.
 
-    Baselines: ``constant`` says of every turn what is best to always say by the training rows;
-    ``mean_embedding`` is a logistic regression on the frozen base's mean embedding of the turn,
-    ``coordinates`` the same on the five coordinates and the phase alone.
+    A model says yes from a probability that is chosen on ``tuning`` for the best micro F1: one for
+    all patterns, in the same way for every model. Baselines: ``constant`` says of every turn what
+    is best to always say by the training rows; ``mean_embedding`` is a logistic regression on the
+    frozen base's mean embedding of the turn, ``coordinates`` the same on the five coordinates and
+    the phase alone.
 
     Args:
         train: Turns that heads and baselines were fitted to.
+        tuning: Turns on which thresholds are chosen: those for validation.
         held: Held-out turns.
         outputs: What each model says of the held-out turns.
+        tuning_outputs: What it says of those for tuning.
         draws: Draws of the held-out conversations.
     """
-    said: dict[str, Flags] = {name: out.pattern_logits > 0 for name, out in outputs.items()}
-    said[CONSTANT] = np.tile(best_constant(train.labels), (len(held), 1))
-    said[EMBEDDING] = probe(train.base, train.labels, held.base)
-    said[COORDINATES] = probe(_places(train), train.labels, _places(held))
-    scores = {name: f1(answers, held.labels, draws) for name, answers in said.items()}
     chances = {name: out.pattern_probabilities for name, out in outputs.items()}
+    before = {name: out.pattern_probabilities for name, out in tuning_outputs.items()}
+    for name, features in ((EMBEDDING, _base), (COORDINATES, _places)):
+        fitted = Probe(features(train), train.labels)
+        chances[name] = fitted.probabilities(features(held))
+        before[name] = fitted.probabilities(features(tuning))
+    thresholds = {name: best_threshold(before[name], tuning.labels) for name in chances}
+    said: dict[str, Flags] = {name: chances[name] >= thresholds[name] for name in chances}
+    said[CONSTANT] = np.tile(best_constant(train.labels), (len(held), 1))
     chances[CONSTANT] = np.tile(train.labels.mean(axis=0), (len(held), 1))
+    scores = {name: f1(answers, held.labels, draws) for name, answers in said.items()}
     return {
         "n": len(held),
+        "thresholds": thresholds,
+        "tuned_on": len(tuning),
         "support": {
             name: {"train": int(train.labels[:, k].sum()), "test": int(held.labels[:, k].sum())}
             for k, name in enumerate(PATTERNS)
@@ -74,6 +91,22 @@ def judge_patterns(
             name: calibration(chance, held.labels, draws) for name, chance in chances.items()
         },
     }
+
+
+def best_threshold(chances: Floats, labels: Flags) -> float:
+    """The probability from which saying yes gives the best micro F1; of equals the middle one.
+
+    Args:
+        chances: n x 12.
+        labels: n x 12.
+    """
+    scores = []
+    for threshold in THRESHOLDS:
+        said = chances >= threshold
+        whole = said.sum() + labels.sum()
+        scores.append(2 * (said & labels).sum() / whole if whole else 0.0)
+    best = np.flatnonzero(np.array(scores) >= max(scores) - _LEAST)
+    return float(THRESHOLDS[best[len(best) // 2]])
 
 
 def f1(said: Flags, labels: Flags, draws: Draws) -> tuple[Estimate, Estimate]:
@@ -131,22 +164,35 @@ def best_constant(labels: Flags) -> Flags:
     return found
 
 
-def probe(train: Floats, labels: Flags, held: Floats) -> Flags:
-    """A logistic regression per pattern, weighted by class like the loss of the head.
+class Probe:
+    """A logistic regression per pattern on standardised features.
 
-    A pattern with fewer than two training turns on either side is never named.
+    Args:
+        features: n x m.
+        labels: n x 12. A pattern with fewer than two turns on either side keeps its frequency.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(train)
-    one, other = scaler.transform(train), scaler.transform(held)
-    said = np.zeros((len(held), labels.shape[1]), dtype=np.bool_)
-    for k in range(labels.shape[1]):
-        if 2 <= labels[:, k].sum() <= len(labels) - 2:
-            model = LogisticRegression(class_weight="balanced", max_iter=2000, C=0.1)
-            said[:, k] = model.fit(one, labels[:, k]).predict(other)
-    return said
+    def __init__(self, features: Floats, labels: Flags) -> None:
+        """Fits the regressions."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        self._scaler = StandardScaler().fit(features)
+        scaled = self._scaler.transform(features)
+        self._often: Floats = labels.mean(axis=0)
+        self._fitted = {
+            k: LogisticRegression(max_iter=2000, C=0.1).fit(scaled, labels[:, k])
+            for k in range(labels.shape[1])
+            if 2 <= labels[:, k].sum() <= len(labels) - 2
+        }
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Of each pattern, n x 12."""
+        scaled = self._scaler.transform(features)
+        found = np.tile(self._often, (len(features), 1))
+        for k, model in self._fitted.items():
+            found[:, k] = model.predict_proba(scaled)[:, 1]
+        return found
 
 
 def calibration(chance: Floats, labels: Flags, draws: Draws) -> dict[str, Any]:
@@ -160,6 +206,11 @@ def calibration(chance: Floats, labels: Flags, draws: Draws) -> dict[str, Any]:
         "bins": [asdict(part) for part in reliability(flat, true)],
         "n": len(flat),
     }
+
+
+def _base(turns: Turns) -> Floats:
+    """Mean embedding of the frozen base."""
+    return turns.base
 
 
 def _places(turns: Turns) -> Floats:

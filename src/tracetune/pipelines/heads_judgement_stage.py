@@ -21,6 +21,8 @@ from tracetune.splits import SplitManifest, verify
 if TYPE_CHECKING:
     from pandas import DataFrame
     from plotly.graph_objects import Figure
+
+    from tracetune.training.heads.api import Encoded
 else:
     DataFrame = Figure = Any
 
@@ -42,7 +44,9 @@ def judge_heads(
     """What the heads say of held-out turns, their metrics, and the verdict.
 
     The manifest is checked against all answers before anything is judged. The base reads every
-    text once; adapter off, shuffled coordinates and the other variant use the same states.
+    text once; adapter off, shuffled coordinates and the other variant use the same states. The
+    thresholds of the patterns are chosen on the validation turns, or the training turns if there
+    are none.
 
     Returns:
         Probabilities of the patterns by row and model, metrics, gate; all three say so if there
@@ -65,20 +69,28 @@ def judge_heads(
         return empty, metrics, gate.model_dump(mode="json")
     ref = BaseModelRef.model_validate(base)
     causal, full = load_twin(causal_heads, ref), load_twin(full_heads, ref)
-    fitted, states = of_side(causal_turns, manifest, "train"), causal.states(held)
-    outputs = {
-        HEADS: causal.encode(held, variant="causal", states=states),
-        OFF: causal.encode(held, variant="causal", adapter=False, states=states),
-        SHUFFLED: causal.encode(
-            shuffled(held, heads_evaluation.seed), variant="causal", states=states
-        ),
-        FULL: full.encode(of_side(full_turns, manifest, "test"), variant="full", states=states),
-    }
+    other = {row.row_id: row for row in full_turns}
+
+    def asked(rows: list[TrajectoryRow]) -> dict[str, Encoded]:
+        states = causal.states(rows)
+        moved = shuffled(rows, heads_evaluation.seed)
+        return {
+            HEADS: causal.encode(rows, variant="causal", states=states),
+            OFF: causal.encode(rows, variant="causal", adapter=False, states=states),
+            SHUFFLED: causal.encode(moved, variant="causal", states=states),
+            FULL: full.encode([other[row.row_id] for row in rows], variant="full", states=states),
+        }
+
     known = {extra.row_id: extra for extra in sidecar}
+    fitted = of_side(causal_turns, manifest, "train")
+    tuning = of_side(causal_turns, manifest, "validation") or fitted
+    outputs, on_tuning = asked(held), asked(tuning)
     metrics, verdict = judge(
         turns_of(fitted, known, causal.encode(fitted, variant="causal").base_pooled),
+        turns_of(tuning, known, on_tuning[HEADS].base_pooled),
         turns_of(held, known, outputs[HEADS].base_pooled),
         outputs,
+        on_tuning,
         heads_evaluation,
     )
     return predictions(held, known, outputs), metrics, verdict.model_dump(mode="json")
@@ -151,9 +163,14 @@ def draw_heads(
 
 
 def release_heads(
-    causal_heads: Path, base: Document, splits: Document, gate: Document, work: Path
+    causal_heads: Path,
+    base: Document,
+    splits: Document,
+    metrics: Document,
+    gate: Document,
+    work: Path,
 ) -> Path:
-    """The causal heads with what serving needs: base, merged phase 1, verdict of the gate.
+    """The causal heads with what serving needs: base, merged phase 1, threshold, verdict.
 
     They are released whatever the gate says: the verdict travels with them.
     """
@@ -172,6 +189,7 @@ def release_heads(
             {
                 "base": base,
                 "model_type": "heads",
+                "pattern_threshold": metrics["patterns"]["thresholds"][RELEASED],
                 "output": {"compare": "heads"},
                 "trained_until": None,
                 "fitted_groups": fitted_groups(SplitManifest.model_validate(splits)),
@@ -223,7 +241,7 @@ def heads_judgement_stage(pipeline: str) -> Pipeline:
         [
             Node(
                 release_heads,
-                inputs=["causal_heads", "base", "splits", "gate", "work"],
+                inputs=["causal_heads", "base", "splits", "metrics", "gate", "work"],
                 outputs="adapter",
                 name="release",
                 tags="release",
@@ -231,7 +249,7 @@ def heads_judgement_stage(pipeline: str) -> Pipeline:
         ],
         namespace=f"{pipeline}.release",
         inputs={
-            **shared(pipeline, "base", "splits", "gate"),
+            **shared(pipeline, "base", "splits", "metrics", "gate"),
             "causal_heads": f"{pipeline}.{RELEASED}.adapter",
         },
     )

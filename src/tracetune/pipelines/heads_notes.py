@@ -41,7 +41,12 @@ def notes(
             "here is not known; if it was, the figures flatter the heads and the mean embedding."
         )
     if metrics["status"] == "judged":
+        chosen = metrics["patterns"]
         found += [f"{head.capitalize()}: {metrics['verdicts'][head]}" for head in HEAD_NAMES]
+        found.append(
+            f"A pattern is named from a probability of {chosen['thresholds'][HEADS]:.2f}, chosen "
+            f"on {chosen['tuned_on']} validation turns; every other model has one of its own."
+        )
     return [*found, *costs(plans)]
 
 
