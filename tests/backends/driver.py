@@ -20,13 +20,18 @@ from typing import Any
 from tests.backends.endpoint_helpers import PROMPTS, ask, folders
 from tests.backends.helpers import FAST, MODEL, train
 from tracetune import hosted_calls
-from tracetune.backends import endpoint_records, remote, together_fetch, together_model
+from tracetune.backends import (
+    endpoint_records,
+    remote,
+    together_fetch,
+    together_host,
+    together_model,
+)
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together import TogetherBackend
 from tracetune.backends.together_calls import Service
 from tracetune.backends.together_endpoint_calls import EndpointService
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.evaluation import hosted
 from tracetune.training import base as base_model
 from tracetune.training.job import TrainingJob
 
@@ -86,7 +91,7 @@ def judge(task: dict[str, Any], counter: Steps) -> None:
     for name in HOSTING_CALLS:
         counter.around(EndpointService, name)
     counter.around(endpoint_records, "write_json")
-    counter.around(hosted, "append_bytes")
+    counter.around(together_host, "append_bytes")
     options = TogetherOptions(**({"base_url": task["url"], **FAST} | task.get("changes", {})))
     folder = Path(task["folder"])
     jobs = RemoteJobs(folder / "jobs", task["key"])

@@ -10,8 +10,9 @@ from tests.backends.helpers import MODEL
 from tests.backends.together_hosting import BASE
 from tests.backends.together_state import Job, Server
 from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_host import together_host
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.evaluation.hosted import hosted_generator
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.files import write_json
 from tracetune.records import Message
 
@@ -50,7 +51,8 @@ def ask(
 ) -> dict[str, list[str]]:
     """What base and adapters answer."""
     asked = [conversation(text) for text in prompts]
-    with hosted_generator(adapters, options, jobs) as generator:
+    with together_host(adapters, options, jobs) as host:
+        generator = HostedGenerator(tuple(adapters), host)
         return {
             name: [
                 answer.text

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.backends.endpoint_helpers import PROMPTS, ask, finished_jobs, folders, said
+from tests.backends.endpoint_helpers import (
+    PROMPTS,
+    ask,
+    conversation,
+    finished_jobs,
+    folders,
+    said,
+)
 from tests.backends.helpers import options
 from tests.backends.together_server import KEY, Server, running_server
 from tracetune.backends import commands
 from tracetune.backends.remote import RemoteJobs
+from tracetune.backends.together_host import together_host
 from tracetune.errors import ConfigurationError, DataError, GateError, ServerError, TracetuneError
-from tracetune.evaluation.hosted import hosted_generator
+from tracetune.evaluation.hosted import HostedGenerator
 from tracetune.files import write_json
 
 pytestmark = pytest.mark.faults
@@ -71,14 +78,9 @@ def test_texts_are_redacted_unless_told_otherwise(hosting: Server, tmp_path: Pat
 
 
 def test_sampled_answers_have_seeds_of_their_own(hosting: Server, tmp_path: Path) -> None:
-    seen: list[Any] = []
-    chat = hosting.hosting._chat
-    hosting.hosting._chat = lambda *given: seen.append(given[3]) or chat(*given)  # type: ignore[method-assign]
     jobs = RemoteJobs(tmp_path / "jobs", KEY)
-    from tests.backends.endpoint_helpers import conversation
-
-    with hosted_generator(folders(tmp_path), options(hosting), jobs) as generator:
-        found = generator.sampled(
+    with together_host(folders(tmp_path), options(hosting), jobs) as host:
+        found = HostedGenerator(("sft", "dpo"), host).sampled(
             "sft",
             [conversation("a"), conversation("b")],
             [1.0, 1.0, 0.3],
@@ -87,7 +89,7 @@ def test_sampled_answers_have_seeds_of_their_own(hosting: Server, tmp_path: Path
             batch_size=2,
         )
     assert [len(each) for each in found] == [3, 3]
-    assert len({(body["temperature"], body["seed"]) for body in seen}) == 6
+    assert len({(body["temperature"], body["seed"]) for body in hosting.hosting.bodies}) == 6
     clean(hosting, jobs)
 
 

@@ -67,6 +67,7 @@ class Hosting:
         prices: Cents an hour by hardware.
         reply: What a deployed model answers to messages; gets its resource name too.
         asked: Prompts that were answered, with the model.
+        bodies: The requests that were answered.
         created: Endpoints that were ever created.
         deployments: Deployments that were ever created.
     """
@@ -81,6 +82,7 @@ class Hosting:
     )
     reply: Callable[[str, list[dict[str, str]]], str] = lambda model, messages: f"{model}: yes"
     asked: list[tuple[str, str]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     created: int = 0
     deployments: int = 0
 
@@ -245,6 +247,7 @@ class Hosting:
         for row, one in rows:
             if row["name"] == body["model"] and row["status"]["state"].endswith("_READY"):
                 text = self.reply(one.model, body["messages"])
+                self.bodies.append(body)
                 self.asked.append((one.model, body["messages"][-1]["content"]))
                 choice = {"index": 0, "finish_reason": "stop", "message": {"content": text}}
                 return {"id": "c1", "choices": [choice], "usage": {"completion_tokens": 3}}

@@ -1,34 +1,42 @@
-"""Answers of models that Together AI hosts: the same questions, asked at an endpoint.
-
-Every answer is kept on this machine at once, so that a run that was cut off, or another node of the
-same run, does not pay for it again. An endpoint is opened only for answers that are missing.
-"""
+"""Answers of models that a service hosts: the same questions, asked there."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from tracetune.backends.remote import RemoteJobs
-from tracetune.backends.together_calls import Answer as Reply
-from tracetune.backends.together_endpoint import Endpoint, endpoint_service
-from tracetune.backends.together_endpoint_calls import EndpointService
-from tracetune.backends.together_hardware import choose_config, project_of
-from tracetune.backends.together_options import TogetherOptions
-from tracetune.errors import DataError, ServerError
 from tracetune.evaluation.generate import BASE, Answer, Finish
-from tracetune.files import append_bytes, end_of_lines, read_json, sha256_json
-from tracetune.hosted_calls import Ambiguous
-from tracetune.privacy import redact_counted
+from tracetune.files import sha256_json
 from tracetune.records import Message
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
-_ANSWERS = "answers.jsonl"
+
+Document = dict[str, Any]
+
+
+class Host(Protocol):
+    """Where models are hosted."""
+
+    def ask(
+        self,
+        model: str | None,
+        questions: Sequence[Document],
+        at_once: int,
+        advance: Callable[[int], None],
+    ) -> list[Mapping[str, Any]]:
+        """Answers of one model.
+
+        Args:
+            model: Name of an adapter; None for the base.
+            questions: Each with ``messages``, ``max_tokens``, ``temperature`` and ``seed``.
+            at_once: Questions asked at once.
+            advance: Called with the number of questions just answered.
+
+        Returns:
+            For each question ``text``, ``tokens`` and ``finish``.
+        """
+        ...
 
 
 def _nothing(_: int) -> None:
@@ -42,30 +50,13 @@ class HostedGenerator:
     confidence is None, and so is latency, which would be that of the network.
 
     Args:
-        models: Id of the fine-tuning job of each adapter, by name.
-        options: Parameters of Together AI.
-        service: The API.
-        endpoint: Where the models are deployed, one at a time.
-        kept: File with the answers that came so far.
+        adapters: Names of the fine-tuned models.
+        host: Where they are asked.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, str],
-        options: TogetherOptions,
-        service: EndpointService,
-        endpoint: Endpoint,
-        kept: Path,
-    ) -> None:
-        self.adapters = tuple(models)
-        self._models = models
-        self._options = options
-        self._service = service
-        self._endpoint = endpoint
-        self._kept = kept
-        self._known = _read(kept)
-        self._config: Reply | None = None
-        self._deployed: tuple[str, str] = ("", "")
+    def __init__(self, adapters: Sequence[str], host: Host) -> None:
+        self.adapters = tuple(adapters)
+        self._host = host
 
     def answers(
         self,
@@ -90,7 +81,7 @@ class HostedGenerator:
         Raises:
             ServerError: The endpoint does not answer.
         """
-        asked = [_Question(self._words(prompt), max_new_tokens, 0.0, 0) for prompt in prompts]
+        asked = [_question(prompt, max_new_tokens, 0.0, 0) for prompt in prompts]
         return self._ask(name, asked, batch_size, advance)
 
     def sampled(
@@ -117,205 +108,37 @@ class HostedGenerator:
         """
         asked, each = [], len(temperatures)
         for prompt in prompts:
-            words, seen = self._words(prompt), Counter[float]()
+            seen: Counter[float] = Counter()
             for heat in temperatures:
-                own = int(sha256_json([seed, words, float(heat), seen[heat]])[:7], 16)
+                made = _question(prompt, max_new_tokens, float(heat), 0)
+                own = sha256_json([seed, made["messages"], float(heat), seen[heat]])
+                asked.append({**made, "seed": int(own[:7], 16)})
                 seen[heat] += 1
-                asked.append(_Question(words, max_new_tokens, float(heat), own))
         given = self._ask(name, asked, batch_size, _nothing)
         advance(len(prompts))
         return [given[start : start + each] for start in range(0, len(given), each)]
 
-    def _words(self, prompt: Sequence[Message]) -> list[dict[str, str]]:
-        """A prompt as it leaves the machine."""
-        return [
-            {
-                "role": message.role,
-                "content": redact_counted(message.content)[0]
-                if self._options.redact
-                else message.content,
-            }
-            for message in prompt
-        ]
-
     def _ask(
         self,
         name: str,
-        questions: Sequence[_Question],
+        questions: Sequence[Document],
         at_once: int,
         advance: Callable[[int], None],
     ) -> list[Answer]:
-        if name != BASE and name not in self._models:
+        if name != BASE and name not in self.adapters:
             raise ValueError(f"no adapter {name!r} is hosted, only {list(self.adapters)}")
-        base = f"{BASE} of {self._models[self.adapters[0]]}"
-        keys = [question.key(self._models.get(name, base)) for question in questions]
-        missing = {
-            key: question
-            for key, question in zip(keys, questions, strict=True)
-            if key not in self._known
-        }
-        advance(sum(key in self._known for key in keys))
-        if missing:
-            self._fetch(self._deploy(name), missing, at_once, advance)
-        return [self._known[key] for key in keys]
-
-    def _fetch(
-        self,
-        model: str,
-        missing: Mapping[str, _Question],
-        at_once: int,
-        advance: Callable[[int], None],
-    ) -> None:
-        """Asks what is missing; every answer is on disk before the next is waited for."""
-        pool = ThreadPoolExecutor(max(1, at_once))
-        try:
-            for key, answer in pool.map(
-                lambda item: (item[0], self._one(model, item[1])), missing.items()
-            ):
-                self._keep(key, answer)
-                advance(1)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _keep(self, key: str, answer: Answer) -> None:
-        self._known[key] = answer
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
-        with self._kept.open("ab+") as handle:
-            handle.truncate(end_of_lines(handle.fileno()))
-            line = json.dumps({"key": key, **vars(answer)}) + "\n"
-            append_bytes(handle.fileno(), line.encode("utf-8"))
-
-    def _one(self, model: str, question: _Question) -> Answer:
-        self._endpoint.check_time()
-
-        def call() -> Answer:
-            return _answer(
-                self._service.chat(
-                    model,
-                    question.words,
-                    max_tokens=question.most,
-                    temperature=question.heat,
-                    seed=question.seed,
-                )
+        model = None if name == BASE else name
+        return [
+            Answer(
+                str(reply["text"]).strip(),
+                tokens=int(reply["tokens"]),
+                confidence=None,
+                finish=_FINISHES[reply["finish"]],
             )
-
-        return self._service.again("asking the endpoint", call)
-
-    def _deploy(self, name: str) -> str:
-        """The name by which a model answers; it takes the place of the one before it."""
-        if self._deployed[0] != name:
-            model, base = self._resources(self._models.get(name) or self._models[self.adapters[0]])
-            if self._config is None:
-                project = project_of(self._service, self._options)
-                self._config = choose_config(self._service, base.rsplit("/", 1)[-1], project)
-            wanted = base if name == BASE else model
-            label = f"m-{name.replace('_', '-')}"
-            self._deployed = (name, self._endpoint.deploy(label, wanted, self._config))
-        return self._deployed[1]
-
-    def _resources(self, job: str) -> tuple[str, str]:
-        """Resource names of a fine-tuned model and of its base."""
-        service = self._service
-        found = service.again("a look at the job", lambda: service.job(job))
-        model = found.get("model_object_id") or found.get("adapter_object_id")
-        if not model:
-            raise self._unhosted(job, "the service names no registered model of it")
-        project = project_of(service, self._options)
-        registered = service.again(
-            "reading the model", lambda: service.registered(str(model), project)
-        )
-        base = registered.get("baseModel")
-        if not base:
-            raise self._unhosted(job, "the service does not say what its base is")
-        return f"projects/{registered.get('projectId') or project}/models/{model}", str(base)
-
-    def _unhosted(self, job: str, why: str) -> ServerError:
-        return ServerError(
-            f"the model of {job} cannot be asked at an endpoint: {why}",
-            where=self._service.address,
-            remedy="name a local copy of the base in base_model.local and set "
-            "together.judge_on=local, or leave the models unjudged",
-        )
+            for reply in self._host.ask(model, questions, at_once, advance)
+        ]
 
 
-class _Question:
-    """What is asked of one model.
-
-    Args:
-        words: The prompt as it leaves the machine.
-        most: Longest answer in tokens.
-        heat: Temperature.
-        seed: Seed.
-    """
-
-    def __init__(self, words: list[dict[str, str]], most: int, heat: float, seed: int) -> None:
-        self.words, self.most, self.heat, self.seed = words, most, heat, seed
-
-    def key(self, model: str) -> str:
-        """Hash of the question to a model."""
-        return sha256_json([model, self.words, self.most, self.heat, self.seed])
-
-
-@contextmanager
-def hosted_generator(
-    adapters: Mapping[str, Path], options: TogetherOptions, jobs: RemoteJobs
-) -> Iterator[HostedGenerator]:
-    """Models of adapters that were trained at Together AI, asked there.
-
-    Args:
-        adapters: Adapter folders by name.
-        options: Parameters of Together AI.
-        jobs: Jobs and endpoints of the tenant and name, and the key.
-
-    Raises:
-        DataError: An adapter was not trained at Together AI.
-        ServerError: A left-over endpoint cannot be deleted.
-    """
-    models = {name: _job_of(name, folder) for name, folder in adapters.items()}
-    key = sha256_json(["endpoint", options.base_url, sorted(models.values())])
-    with (
-        endpoint_service(options, jobs) as service,
-        Endpoint(jobs, options, service, key) as endpoint,
-    ):
-        kept = jobs.endpoints.folder / _ANSWERS
-        yield HostedGenerator(models, options, service, endpoint, kept)
-
-
-def _job_of(name: str, folder: Path) -> str:
-    manifest = folder / "manifest.json"
-    made: Any = read_json(manifest).get("remote") if manifest.is_file() else None
-    if not isinstance(made, dict) or made.get("backend") != "together":
-        raise DataError(
-            f"the adapter {name!r} was not trained at Together AI, so no endpoint has it",
-            where=str(folder),
-            remedy="set together.judge_on=local",
-        )
-    return str(made["id"])
-
-
-def _answer(reply: Reply) -> Answer:
-    """The answer in a reply."""
-    try:
-        [choice] = reply["choices"]
-        text, finish = choice["message"]["content"], choice["finish_reason"]
-        tokens = reply["usage"]["completion_tokens"]
-    except (KeyError, TypeError, ValueError):
-        raise Ambiguous("a reply without one answer") from None
-    if not isinstance(text, str) or not isinstance(tokens, int) or finish not in _FINISHES:
-        raise Ambiguous("a reply that is not an answer in words")
-    return Answer(text.strip(), tokens=tokens, confidence=None, finish=_FINISHES[finish])
-
-
-def _read(path: Path) -> dict[str, Answer]:
-    """The answers that were kept; a last line that was cut does not count."""
-    found: dict[str, Answer] = {}
-    if not path.is_file():
-        return found
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        key = row.pop("key")
-        found[key] = Answer(**row)
-    return found
+def _question(prompt: Sequence[Message], most: int, heat: float, seed: int) -> Document:
+    messages = [{"role": message.role, "content": message.content} for message in prompt]
+    return {"messages": messages, "max_tokens": most, "temperature": heat, "seed": seed}

@@ -58,10 +58,11 @@ def asked(
     """
     folders = {name: Path(path) for name, path in adapters.items()}
     if together.judge_on == "endpoint":
-        from tracetune.evaluation.hosted import hosted_generator
+        from tracetune.backends.together_host import together_host
+        from tracetune.evaluation.hosted import HostedGenerator
 
-        with hosted_generator(folders, together, jobs) as generator:
-            yield generator
+        with together_host(folders, together, jobs) as host:
+            yield HostedGenerator(tuple(folders), host)
         return
     from tracetune.evaluation.generate import load_generator
 
