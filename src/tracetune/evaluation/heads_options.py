@@ -16,5 +16,5 @@ class HeadsEvaluationOptions(Options):
         (1, 5), min_length=1, description="Numbers of neighbours for the recall of the style head."
     )
     margin: float = Field(
-        0.02, ge=0, le=1, description="By how much a head may fall behind the mean embedding."
+        0.02, ge=0, le=1, description="By how much a head may fall behind its best cheap baseline."
     )

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracetune.evaluation.gate import Gate
-from tracetune.evaluation.heads_held import HEADS
+from tracetune.evaluation.heads_held import FULL, HEADS
 from tracetune.evaluation.heads_judge import (
     HEAD_NAMES,
     LABELS,
     measure_of,
     measure_words,
 )
-from tracetune.evaluation.report import number
+from tracetune.evaluation.heads_patterns import CONSTANT, COORDINATES, EMBEDDING
 from tracetune.records.heads import PATTERNS
 
 Document = dict[str, Any]
 Row = list[str]
+SIDES = ("train", "validation", "test")
 
 
 def notes(
@@ -31,8 +32,8 @@ def notes(
     """What a reader should know beside the verdict."""
     found = [f"Decision: {decision['reason']}.", *_of_corpus(corpus)]
     found.append(
-        f"Causal coordinates are measured against N_ref = {number(reference['turns'])} turns and "
-        f"T_ref = {number(reference['seconds'])} s, the medians of {reference['conversations']} "
+        f"Causal coordinates are measured against N_ref = {reference['turns']:g} turns and "
+        f"T_ref = {reference['seconds']:.0f} s, the medians of {reference['conversations']} "
         "training conversations."
     )
     if base_given:
@@ -52,7 +53,7 @@ def notes(
 
 def _of_corpus(corpus: Document) -> list[str]:
     talks, turns = corpus["conversations"], corpus["turns"]
-    sides = ", ".join(f"{talks[side]} for {side} ({turns[side]} turns)" for side in turns)
+    sides = ", ".join(f"{talks[side]} for {side} ({turns[side]} turns)" for side in SIDES)
     text = f"{talks['read']} conversations: {sides}"
     if talks["without_an_answer"]:
         text += f"; {talks['without_an_answer']} without an answer are left out"
@@ -99,7 +100,8 @@ def _of_head(metrics: Document, head: str) -> Document:
         "planning": {"cosine": "cosine", "centred": "cosine, mean taken away"},
     }[head]
     rows: list[Row] = []
-    for model, values in found["models"].items():
+    for model in _ordered(found["models"]):
+        values = found["models"][model]
         row = [LABELS[model], *(_value(values[measure]) for measure in measures)]
         if head == "style":
             shown = values["silhouette"]
@@ -122,7 +124,7 @@ def _of_head(metrics: Document, head: str) -> Document:
 def _per_pattern(metrics: Document) -> Document:
     found = metrics["patterns"]
     each = found["models"][HEADS]["per_pattern"]
-    others = [name for name in found["models"] if name != HEADS]
+    others = [FULL, CONSTANT, EMBEDDING, COORDINATES]
     rows = []
     for name in PATTERNS:
         support, one = found["support"][name], each[name]
@@ -156,15 +158,16 @@ def _more(metrics: Document) -> Document:
         metrics["style"],
     )
     rows = []
-    for model, found in calibration.items():
+    for model in _ordered(calibration):
+        found = calibration[model]
         stops = planning.get("stop", {}).get("models", {})
         spread = style.get("spread", {}).get(model)
         rows.append(
             [
-                "frequency in training" if model not in stops else LABELS[model],
+                "frequency in training" if model == CONSTANT else LABELS[model],
                 f"{found['ece']:.3f}",
                 _value(found["brier"]),
-                _value(stops.get(model, stops.get("frequency"))),
+                _value(stops.get("frequency" if model == CONSTANT else model)),
                 "–" if spread is None else f"{spread['mean_cosine']:.3f}",
                 "–" if spread is None else ("yes" if spread["constant"] else "no"),
             ]
@@ -185,9 +188,9 @@ def _support(corpus: Document) -> Document:
         "id": "support",
         "title": "Support of the patterns",
         "caption": f"Turns that show each pattern by the rules, version {corpus['pattern_rules']}.",
-        "header": ["pattern", *corpus["support"]],
+        "header": ["pattern", *SIDES],
         "rows": [
-            [name.replace("_", " "), *(str(side[name]) for side in corpus["support"].values())]
+            [name.replace("_", " "), *(str(corpus["support"][side][name]) for side in SIDES)]
             for name in PATTERNS
         ],
     }
@@ -209,6 +212,11 @@ def summary_lines(metrics: Document, gate: Gate, corpus: Document) -> list[str]:
     if metrics["status"] == "judged":
         lines += [f"{head:9}{metrics['verdicts'][head]}" for head in HEAD_NAMES]
     return lines
+
+
+def _ordered(models: Mapping[str, Any]) -> list[str]:
+    """Models in the order in which people read them."""
+    return [name for name in LABELS if name in models]
 
 
 def _value(found: Mapping[str, float] | None) -> str:
