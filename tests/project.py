@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.shared import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,22 +43,35 @@ class Project:
             "COLUMNS": "200",
         }
 
-    def kedro(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Runs a ``kedro`` command to its end; standard output and error together."""
+    def kedro(
+        self, *arguments: str, timeout: float = 300, anew: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a ``kedro`` command to its end; standard output and error together.
+
+        Args:
+            arguments: What follows ``kedro``.
+            timeout: Seconds until it is killed.
+            anew: Start Python anew, as a person does; :mod:`tests.warm` says what that shows.
+        """
+        environment = self.environment()
+        if not anew:
+            return warm.run("kedro", arguments, cwd=self.path, env=environment, timeout=timeout)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.path,
-            env=self.environment(),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
         )
 
-    def run(self, *arguments: str, params: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, params: str = "", anew: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         """``kedro run`` in the test environment."""
         extra = [f"--params={params}"] if params else []
-        return self.kedro("run", "--env=test", *arguments, *extra)
+        return self.kedro("run", "--env=test", *arguments, *extra, anew=anew)
 
     def versions(self, layer: str, dataset: str, where: str = "demo/demo/dpo") -> list[Path]:
         """Complete versions of a dataset, the newest first."""
@@ -93,7 +107,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which ``dpo`` ran to its end in the test environment. Do not change it."""
 
     def make(folder: Path) -> None:
-        result = copy_project(folder).run("--pipeline=dpo")
+        result = copy_project(folder).run("--pipeline=dpo", anew=True)
         (folder / "console.txt").write_text(result.stdout)
         assert result.returncode == 0, result.stdout
 

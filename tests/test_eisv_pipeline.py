@@ -229,7 +229,7 @@ def test_release_is_the_teacher_that_reads_everything(lumen):
     serving = json.loads((folder / "serving.json").read_text())
     assert serving["output"] == {"compare": "eisv"}
     assert "EISV_TOKENS:" in serving["instruction"]
-    assert serving["max_new_tokens"] == 24
+    assert serving["max_new_tokens"] == 8
     assert json.loads((folder / "gate.json").read_text())["status"] == "judged"
     for variant in VARIANTS:
         assert (latest(lumen, "06_models", f"{variant}/adapter") / "manifest.json").is_file()
@@ -257,7 +257,10 @@ def test_a_second_run_makes_the_same_rows_and_answers(lumen, tmp_path):
     assert "eisv.variants" in plan["reason"]
 
 
-TRAINED = {"judged": "full", "status": "trained", "reason": "", "adapters": {"full": "anywhere"}}
+TRAINED = {
+    **{"judged": "full", "status": "trained", "reason": "", "unasked": ""},
+    "adapters": {"full": "anywhere"},
+}
 
 
 def lessons(n: int = 40) -> list[Lesson]:

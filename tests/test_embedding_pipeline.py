@@ -32,7 +32,7 @@ RECORDS = (
 def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which ``embedding`` ran to its end. Do not change it."""
     project = copy_project(tmp_path_factory.mktemp("embedding") / "project")
-    result = project.run("--pipeline=embedding")
+    result = project.run("--pipeline=embedding", anew=True)
     (project.path / "console.txt").write_text(result.stdout)
     assert result.returncode == 0, result.stdout
     return project

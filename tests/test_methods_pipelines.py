@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,6 +30,12 @@ def load(project: Project, name: str, pipeline: str, layer: str, dataset: str):
     return json.loads(found.read_text())
 
 
+@pytest.fixture(scope="module")
+def sft(shop: Project) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """``sft`` under a name, run the first time it is asked for."""
+    return functools.cache(lambda name: shop.run("--pipeline=sft", params=f"name={name}"))
+
+
 @pytest.mark.parametrize(
     ("name", "compare", "slices"),
     [
@@ -33,9 +44,9 @@ def load(project: Project, name: str, pipeline: str, layer: str, dataset: str):
     ],
 )
 def test_every_agent_type_is_trained_and_judged(
-    shop: Project, name: str, compare: str, slices: set[str]
+    shop: Project, sft: Callable[..., Any], name: str, compare: str, slices: set[str]
 ) -> None:
-    result = shop.run("--pipeline=sft", params=f"name={name}")
+    result = sft(name)
     assert result.returncode == 0, result.stdout
     metrics = load(shop, name, "sft", "08_reporting", "metrics.json")
     assert (metrics["status"], metrics["compare"]) == ("judged", compare)
@@ -51,19 +62,22 @@ def test_every_agent_type_is_trained_and_judged(
     assert "Accuracy" in result.stdout
 
 
-def test_the_adapter_released_before_is_one_more_column(shop: Project) -> None:
-    assert shop.run("--pipeline=sft", params="name=twice").returncode == 0
-    first = load(shop, "twice", "sft", "05_model_input", "previous.json")
+def test_the_adapter_released_before_is_one_more_column(
+    shop: Project, sft: Callable[..., Any]
+) -> None:
+    name = "entity_extraction"
+    assert sft(name).returncode == 0
+    first = load(shop, name, "sft", "05_model_input", "previous.json")
     assert (first["path"], first["reason"]) == (None, "none was released")
-    assert "previous" not in load(shop, "twice", "sft", "08_reporting", "metrics.json")["models"]
-    again = shop.run("--pipeline=sft", params="name=twice,sft.trainer.max_steps=3")
+    assert "previous" not in load(shop, name, "sft", "08_reporting", "metrics.json")["models"]
+    again = shop.run("--pipeline=sft", params=f"name={name},sft.trainer.max_steps=3")
     assert again.returncode == 0, again.stdout
-    second = load(shop, "twice", "sft", "05_model_input", "previous.json")
+    second = load(shop, name, "sft", "05_model_input", "previous.json")
     assert second["pipeline"] == "sft"
     assert second["saw_test_window"] is False
-    metrics = load(shop, "twice", "sft", "08_reporting", "metrics.json")
+    metrics = load(shop, name, "sft", "08_reporting", "metrics.json")
     assert "previous" in metrics["comparisons"]
-    page = shop.latest("08_reporting", "report.html", "demo/twice/sft").read_text()
+    page = shop.latest("08_reporting", "report.html", f"demo/{name}/sft").read_text()
     assert "previous adapter" in page
 
 
@@ -120,8 +134,6 @@ def test_no_test_rows_is_unjudged_and_no_failure(shop: Project) -> None:
 
 
 def test_a_changed_manifest_is_found_where_answers_are_made(finished, tmp_path) -> None:
-    import shutil
-
     project = Project(tmp_path / "project")
     shutil.copytree(finished.path, project.path)
     path = project.latest("05_model_input", "splits.json")

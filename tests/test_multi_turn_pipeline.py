@@ -35,7 +35,7 @@ def conversations(tmp_path_factory: pytest.TempPathFactory, finished: Project) -
     project = copy_project(
         tmp_path_factory.mktemp("multi_turn") / "project", finished.path / EMBEDDED
     )
-    result = project.run("--pipeline=multi_turn")
+    result = project.run("--pipeline=multi_turn", anew=True)
     (project.path / "console.txt").write_text(result.stdout)
     assert result.returncode == 0, result.stdout
     return project

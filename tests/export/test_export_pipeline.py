@@ -27,7 +27,7 @@ def used(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     target = tmp_path_factory.mktemp("export") / "project"
     copy = copy_project(target)
     shutil.copytree(finished.path / "data/test/06_models", target / "data/test/06_models")
-    result = copy.run("--pipeline=export")
+    result = copy.run("--pipeline=export", anew=True)
     (target / "console.txt").write_text(result.stdout)
     assert result.returncode == 0, result.stdout
     return copy

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.training.helpers import dpo_job, sft_job
 from tracetune.files import read_json, sha256_folder, write_text
 from tracetune.training import checkpoints
@@ -24,16 +23,12 @@ pytestmark = [pytest.mark.training, pytest.mark.faults]
 SKIP = frozenset({"timing.json"})
 
 
-def _start(job: Path, out: Path, work: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tracetune.training", "--job", str(job)]
-    return subprocess.Popen(
-        [*command, "--out", str(out), "--work", str(work)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _start(job: Path, out: Path, work: Path) -> warm.Started:
+    arguments = ["--job", str(job), "--out", str(out), "--work", str(work)]
+    return warm.Started("tracetune.training", arguments, cwd=job.parent, env=warm.SOURCE)
 
 
-def _kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool]) -> bool:
+def _kill_when(process: warm.Started, moment: Callable[[], bool]) -> bool:
     """Kills the process at the moment; False if it ended before."""
     deadline = time.monotonic() + 120
     while process.poll() is None:
