@@ -15,7 +15,14 @@ from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json, sha256_file, write_json
 from tracetune.records.heads import TrajectoryRow
 from tracetune.training.base import BaseModelRef
-from tracetune.training.heads import Encoded, Twin, create_cognitive_twin, load_twin, read_config
+from tracetune.training.heads import (
+    Encoded,
+    Twin,
+    api,
+    create_cognitive_twin,
+    load_twin,
+    read_config,
+)
 from tracetune.training.heads.model import CognitiveTwin
 from tracetune.training.heads.store import save_heads
 from tracetune.training.run import run
@@ -83,6 +90,20 @@ def test_it_is_the_same_every_time_and_in_every_batch(
         for name in FIELDS:
             together = getattr(encoded, name)[position]
             assert np.allclose(getattr(alone, name)[0], together, atol=1e-4), name
+
+
+def test_many_turns_are_encoded_piece_by_piece(
+    twin: Twin, rows: list[TrajectoryRow], encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "CHUNK", 8)
+    done: list[int] = []
+    found = twin.encode(rows, variant="causal", progress=done.append)
+    assert sum(done) == len(rows)
+    assert len(done) > 3
+    assert np.allclose(found.plan, encoded.plan, atol=1e-4)
+    assert np.allclose(found.style, encoded.style, atol=1e-4)
+    again = twin.encode(rows, variant="causal", states=twin.states(rows))
+    assert equal(again, found)
 
 
 def test_no_turns_give_nothing(twin: Twin) -> None:

@@ -5,7 +5,7 @@ Imports torch only when something is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,12 @@ else:
 
 BATCH = 32
 """Turns that go through the heads at a time."""
+CHUNK = 8 * BATCH
+"""Turns whose hidden states are in memory at a time, where they are not kept for later."""
+
+
+def _nothing(_: int) -> None:
+    """Progress for those who do not look."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,10 @@ class Twin:
         from tracetune.training.seeds import deterministic
 
         tokens = [self._reader.read(row) for row in rows]
+        live, turns = LiveStates(self.model.base, tokens), []
         with deterministic(0, self._threads), torch.inference_mode():
-            turns = LiveStates(self.model.base, tokens).turns(range(len(tokens)))
+            for first in range(0, len(rows), CHUNK):
+                turns += live.turns(range(first, min(first + CHUNK, len(rows))))
         return TurnStates(
             base_sha256=self.config.base_sha256,
             texts_sha256=tuple(sha256_json([list(row.ids), row.start]) for row in tokens),
@@ -141,6 +149,7 @@ class Twin:
         variant: HeadVariant,
         adapter: bool = True,
         states: TurnStates | None = None,
+        progress: Callable[[int], Any] = _nothing,
     ) -> Encoded:
         """What the heads say about some turns; the same for the same turns.
 
@@ -149,27 +158,40 @@ class Twin:
             variant: Of their coordinates; must be that of the training.
             adapter: Whether the trajectory is used; else its gate is closed.
             states: Of :meth:`states` for the same texts; coordinates may be others.
+            progress: Takes the number of turns done, now and then.
 
         Raises:
             ConfigurationError: Another variant, or states of another base.
             DataError: ``states`` are of other texts, or a turn cannot be read.
         """
         check_variant(self.config, variant)
-        if states is None:
-            states = self.states(rows)
-        else:
+        if states is not None:
             self._check_states(rows, states)
+        parts: list[Any] = []
+        for first in range(0, len(rows), CHUNK):
+            chunk = rows[first : first + CHUNK]
+            if states is None:
+                turns = self.states(chunk).turns
+            else:
+                turns = states.turns[first : first + CHUNK]
+            parts += self._heads(chunk, turns, adapter=adapter)
+            progress(len(chunk))
+        return self._gathered(rows, parts)
+
+    def _heads(
+        self, rows: Sequence[TrajectoryRow], turns: Sequence[Tensor], *, adapter: bool
+    ) -> list[Any]:
+        """What the heads say, batch by batch."""
         import torch
 
         from tracetune.training.heads.batches import pad
         from tracetune.training.seeds import deterministic
 
-        heads = self.model.heads
+        heads, parts = self.model.heads, []
         device = next(heads.parameters()).device
-        parts = []
         with deterministic(0, self._threads), torch.inference_mode():
             for first in range(0, len(rows), BATCH):
-                batch = pad(states.turns[first : first + BATCH], rows[first : first + BATCH])
+                batch = pad(turns[first : first + BATCH], rows[first : first + BATCH])
                 place = (batch.coordinates, batch.phase, batch.homogeneity)
                 parts.append(
                     heads(
@@ -178,7 +200,7 @@ class Twin:
                         *(value.to(device) if adapter else None for value in place),
                     )
                 )
-        return self._gathered(rows, parts)
+        return parts
 
     def _gathered(self, rows: Sequence[TrajectoryRow], parts: Sequence[Any]) -> Encoded:
         def all_of(name: str, *shape: int) -> Numbers:

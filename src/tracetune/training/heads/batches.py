@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -123,11 +123,18 @@ class Part:
         """Number of rows."""
         return len(self.rows)
 
-    def prepare(self) -> None:
-        """Works out the mean hidden state of each row, the target of the plans before it."""
+    def prepare(self, progress: Callable[[], Any]) -> None:
+        """Works out the mean hidden state of each row, the target of the plans before it.
+
+        Args:
+            progress: Called once per row.
+        """
         import torch
 
-        found = [turn.float().mean(0) for turn in self.every(range(len(self)))]
+        found = []
+        for turn in self.every(range(len(self))):
+            found.append(turn.float().mean(0))
+            progress()
         self.means = torch.stack(found) if found else torch.zeros(0, 0)
 
     def every(self, chosen: Sequence[int]) -> Iterator[Tensor]:

@@ -213,8 +213,7 @@ def kept(
     if missing:
         model = load()
         for number in missing:
-            _write_shard(folder, number, planned, model, tokens, dtype, digest)
-            progress(len(planned.shards[number]))
+            _write_shard(folder, number, planned, model, tokens, dtype, digest, progress)
     if not index.is_file():
         write_json(index, {"sha256": digest, "rows": len(tokens), "bytes": planned.size})
     os.utime(index)  # what was used last is removed last
@@ -229,13 +228,17 @@ def _write_shard(
     tokens: Sequence[TurnTokens],
     dtype: str,
     digest: str,
+    progress: Callable[[int], Any],
 ) -> None:
     import torch
     from safetensors.torch import save_file
 
     rows = planned.shards[number]
-    found = LiveStates(model, tokens).turns(rows)
-    hidden = torch.cat(found).to(getattr(torch, dtype)).contiguous()
+    found: dict[int, Tensor] = {}
+    for batch in passes(tokens, rows):
+        found.update(zip(batch, compute(model, tokens, batch), strict=True))
+        progress(len(batch))
+    hidden = torch.cat([found[row] for row in rows]).to(getattr(torch, dtype)).contiguous()
     with atomic_path(_shard(folder, number)) as temporary:
         save_file({"hidden": hidden}, temporary, metadata={"sha256": digest})
 

@@ -41,6 +41,7 @@ def train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
         GateError: There is no training row, or the adapter does not start near the identity.
     """
     from tracetune.training.heads.loop import Loop, memory_advice
+    from tracetune.training.progress import bar
 
     started = time.perf_counter()
     settings = HeadsSettings.of(job)
@@ -59,8 +60,9 @@ def train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
         dtype = "bfloat16" if _half(settings) and device == "cuda" else "float32"
         found, seconds = _states(job, place, settings, tokens, dtype, device)
         parts = parts_of(dataset, found, settings.architecture.plan_steps)
-        for part in parts:
-            part.prepare()
+        with bar("mean state of each turn", len(tokens)) as advance:
+            for part in parts:
+                part.prepare(advance)
         heads, weights, invariants = _start(job, settings, dataset, *parts)
         early = bool(len(parts[1])) and len(tokens) > EARLY_STOPPING_ROWS
         loop = Loop(
