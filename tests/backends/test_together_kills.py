@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -174,4 +175,20 @@ def test_killed_while_a_creation_is_in_flight_leaves_no_endpoint(
             assert first.result(20)["status"] == -9
         server.release.set()
         assert run(server, tmp_path, endpoint=True)["status"] == 0
+        assert left(server, tmp_path) == []
+
+
+def test_ctrl_c_deletes_the_endpoint_while_a_call_hangs(
+    run: Run, processes: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    with hosting() as server:
+        server.fail("chat", "hold_before")
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(run, server, tmp_path, endpoint=True, changes={"timeout": 60.0})
+            assert server.held.wait(20)
+            assert server.hosting.billed() == 1
+            [child] = psutil.Process(processes.pid).children()
+            child.send_signal(signal.SIGINT)
+            assert first.result(20)["status"] == 1
+        assert not server.release.is_set()  # the call still hangs
         assert left(server, tmp_path) == []

@@ -119,8 +119,11 @@ class TogetherHost:
             ):
                 self._keep(key, answer)
                 advance(1)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            # The endpoint is billed: it is deleted now, not when calls under way have given up.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def _keep(self, key: str, answer: Document) -> None:
         self._known[key] = answer
