@@ -20,6 +20,8 @@ from tracetune.conversations.plain import plain_conversation
 from tracetune.conversations.reading import Place
 from tracetune.conversations.trajectory_rows import read_rows, tuning_examples
 from tracetune.errors import ConfigurationError, DataError
+from tracetune.evaluation.answer import answer_once
+from tracetune.export.merge import open_release
 from tracetune.pipelines.heads_data_stage import VARIANTS, make_turns
 from tracetune.pipelines.heads_training_stage import (
     HeadsParameters,
@@ -172,6 +174,14 @@ def test_released_heads_carry_base_phase_1_and_verdict(twin):
         phase_1 / "adapter_model.safetensors"
     ).read_bytes()
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_heads_are_no_language_model(twin):
+    folder = latest(twin, "06_models", "release/adapter")
+    with pytest.raises(DataError, match="this model answers nothing"):
+        answer_once(folder, "Hello")
+    with pytest.raises(ConfigurationError, match="heads on a frozen base"):
+        open_release(folder)
 
 
 def test_the_page_and_the_last_lines_say_what_was_found(twin):

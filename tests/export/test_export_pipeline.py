@@ -111,6 +111,7 @@ def test_the_newest_trained_language_model_is_found(tmp_path):
     newest = release(tmp_path, "dpo", "2026-01-02", "trained", "dpo")
     release(tmp_path, "auto", "2026-01-03", "insufficient")
     release(tmp_path, "embedding", "2026-01-04", "trained", "embedding")
+    release(tmp_path, "heads", "2026-01-05", "trained", "heads")
     assert find(tmp_path, None) == {
         "path": str(newest),
         "pipeline": "dpo",

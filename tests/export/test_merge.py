@@ -121,6 +121,12 @@ def test_an_encoder_is_refused(copy):
         merge.open_release(copy)
 
 
+def test_heads_are_refused(copy):
+    change(copy, "manifest.json", method="heads")
+    with pytest.raises(ConfigurationError, match=r"(?s)heads on a frozen base.*kedro twin style"):
+        merge.open_release(copy)
+
+
 def test_what_was_not_trained_or_not_released_is_refused(copy, tmp_path):
     with pytest.raises(DataError, match=r"nothing was trained here \(insufficient: too few rows\)"):
         merge.open_release(write_skipped(tmp_path / "none", "too few rows", "insufficient"))

@@ -31,6 +31,12 @@ def answer_once(folder: Path, text: str, *, use_adapter: bool = True) -> str:
             remedy="run the pipeline again",
         )
     settings = read_json(serving)
+    if "instruction" not in settings:
+        raise DataError(
+            f"this model answers nothing ({settings.get('model_type', 'of an unknown kind')})",
+            where=str(folder),
+            remedy="name a pipeline that trains a language model: --pipeline=dpo, sft, twin …",
+        )
     base = BaseModelRef.model_validate(settings["base"])
     verify(base)
     generator = load_generator(base.path, {"released": folder})

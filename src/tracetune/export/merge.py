@@ -95,6 +95,12 @@ def open_release(folder: Path) -> Release:
             where=str(folder),
             remedy="use its folder with sentence-transformers; export.from names another pipeline",
         )
+    if manifest["method"] == "heads":
+        raise ConfigurationError(
+            "these are heads on a frozen base: they answer nothing, so there is no GGUF of them",
+            where=str(folder),
+            remedy="use them with `kedro twin style`; export.from names another pipeline",
+        )
     _check_files(folder, manifest)
     if away := hosted_base(folder):
         raise DataError(

@@ -9,6 +9,9 @@ from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json
 from tracetune.runs import read_status
 
+_OTHERS = {"embedding": "an encoder", "heads": "heads on a frozen base"}
+"""Methods that make no language model, and what they make."""
+
 
 def find(released: Path, pipeline: str | None) -> dict[str, Any]:
     """The newest release that holds a trained adapter.
@@ -16,7 +19,7 @@ def find(released: Path, pipeline: str | None) -> dict[str, Any]:
     Args:
         released: Folder of the models of a tenant and name: ``<pipeline>/release/adapter/…``.
         pipeline: Name of a pipeline. None: the newest of all that train a language model; encoders
-            have no GGUF and are passed over.
+            and heads have no GGUF and are passed over.
 
     Returns:
         ``path``, ``pipeline`` and ``version``.
@@ -37,8 +40,8 @@ def find(released: Path, pipeline: str | None) -> dict[str, Any]:
         found = read_status(folder)
         if found.status != "trained":
             reasons.append(f"{name} {version} is {found.status}: {found.reason}")
-        elif pipeline is None and read_json(folder / "manifest.json")["method"] == "embedding":
-            reasons.append(f"{name} {version} is an encoder")
+        elif pipeline is None and (kind := _OTHERS.get(_method(folder))):
+            reasons.append(f"{name} {version} is {kind}")
         else:
             return {"path": str(folder.resolve()), "pipeline": name, "version": version}
     if reasons:
@@ -60,3 +63,8 @@ def find(released: Path, pipeline: str | None) -> dict[str, Any]:
         remedy=f"run one first: kedro run --pipeline={pipeline or 'dpo'}, with the same tenant "
         "and name",
     )
+
+
+def _method(folder: Path) -> str:
+    """How a trained release was trained."""
+    return str(read_json(folder / "manifest.json")["method"])
