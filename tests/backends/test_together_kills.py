@@ -86,7 +86,7 @@ def test_killed_before_every_step(run: Run, base: BaseModelRef, tmp_path: Path) 
 
 def test_killed_at_step_after_step_of_one_job(run: Run, base: BaseModelRef, tmp_path: Path) -> None:
     with running_server(layers=layers(Path(base.path)), lag=2) as server:
-        changes = {"settle_seconds": 1.0}
+        changes = {"settle_seconds": 3.0}
         for step in (3, 7, 12, 16, 18, 9, 5, 4):
             run(server, tmp_path / "one", kill_at=step, changes=changes)
         ended = run(server, tmp_path / "one", changes=changes)
@@ -104,7 +104,8 @@ def test_killed_while_the_creation_is_in_flight(
     kind: str,
     lag: int,
 ) -> None:
-    settle = {"settle_seconds": 1.0}
+    # Long enough for as many listings as lag, on a busy machine too; without a job all of it passes.
+    settle = {"settle_seconds": 5.0 if kind == "hold_after" else 1.0}
     with running_server(layers=layers(Path(base.path)), lag=lag) as server:
         server.fail("create", kind)
         with ThreadPoolExecutor(1) as pool:
