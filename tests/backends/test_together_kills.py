@@ -104,7 +104,7 @@ def test_killed_while_the_creation_is_in_flight(
     kind: str,
     lag: int,
 ) -> None:
-    # Long enough for as many listings as lag, on a busy machine too; without a job all of it passes.
+    # Enough for as many listings as lag, on a busy machine too; without a job all of it passes.
     settle = {"settle_seconds": 5.0 if kind == "hold_after" else 1.0}
     with running_server(layers=layers(Path(base.path)), lag=lag) as server:
         server.fail("create", kind)
@@ -153,6 +153,7 @@ def test_no_endpoint_is_left_when_killed_before_every_step(run: Run, tmp_path: P
                 jobs = RemoteJobs(folder / "jobs", KEY)
                 commands.cleanup(jobs, options(server))
                 assert left(server, folder) == [], (step, name)
+                continue
             again = run(server, folder, endpoint=True)
             assert again["status"] == 0, (name, again)
             assert left(server, folder) == [], (step, name)
