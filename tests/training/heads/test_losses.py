@@ -41,6 +41,12 @@ def test_contrastive_loss_is_its_definition(groups: list[int], seed: int) -> Non
     assert z.grad.isfinite().all()
 
 
+def test_style_errors_are_anchors_whose_nearest_is_a_stranger() -> None:
+    z = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [1, 0.3]]), dim=1)
+    assert int(losses.style_errors(z, torch.tensor([0, 0, 1, 2]))) == 0  # 1 and 2 have no positive
+    assert int(losses.style_errors(z, torch.tensor([0, 1, 0, 1]))) == 3  # only row 3 finds its like
+
+
 def test_plans_are_compared_only_with_turns_that_came() -> None:
     plan = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     turns = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
@@ -111,7 +117,7 @@ def test_only_the_contrastive_part_depends_on_the_micro_batch() -> None:
 
 def test_class_weights_are_negatives_by_positives() -> None:
     found = losses.class_weights(torch.tensor([50.0, 20.0, 1.0, 0.0, 100.0]), 100)
-    assert found.tolist() == pytest.approx([1.0, 4.0, 20.0, 1.0, 0.05])
+    assert found.tolist() == pytest.approx([1.0, 4.0, 5.0, 1.0, 0.2])
 
 
 @given(groups=st.lists(st.integers(0, 5), min_size=1, max_size=40), epoch=st.integers(0, 5))

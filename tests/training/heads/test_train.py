@@ -174,7 +174,7 @@ def test_early_stopping_keeps_the_best(base: BaseModelRef, tmp_path: Path) -> No
     out = run(job, tmp_path / "out", tmp_path / "work")
     steps = read_json(out / "manifest.json")["steps"]
     evaluations = [e for e in history(out) if "eval_loss" in e]
-    best = min(evaluations, key=lambda entry: entry["eval_loss"])
+    best = min(evaluations, key=lambda entry: entry["eval_criterion"])
     assert steps["stopped_early"]
     assert steps["used"] == best["step"]
     assert steps["done"] == best["step"] + 2 * 2  # patience 2, every two steps

@@ -67,6 +67,14 @@ def _positives(groups: Tensor) -> tuple[Tensor, Tensor]:
     return (groups[:, None] == groups[None, :]) & ~itself, itself
 
 
+def style_errors(signatures: Tensor, groups: Tensor) -> Tensor:
+    """Number of anchors with a positive whose nearest other row is of another style group."""
+    positive, itself = _positives(groups)
+    scores = (signatures @ signatures.T).masked_fill(itself, float("-inf"))
+    nearest = groups[scores.argmax(1)]
+    return (positive.any(1) & (nearest != groups)).sum()
+
+
 def planning(plan: Tensor, next_turns: Tensor, present: Tensor) -> Tensor:
     """Sum of one minus the cosine between each step of the plan and the turn that came, if any."""
     distance = 1 - nn.functional.cosine_similarity(plan.float(), next_turns.float(), dim=-1)
@@ -126,7 +134,7 @@ def whole(found: Mapping[str, Tensor], over: Mapping[str, float], weights: LossO
     return torch.stack(terms).sum()
 
 
-def class_weights(support: Tensor, rows: int, limit: float = 20.0) -> Tensor:
+def class_weights(support: Tensor, rows: int, limit: float = 5.0) -> Tensor:
     """Weight of the positives of each pattern: negatives by positives, at most ``limit``.
 
     Args:
