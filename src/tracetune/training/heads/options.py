@@ -143,8 +143,8 @@ class HeadsOptions(Options):
         losses: Weights of the parts of the loss.
         trainer: Arguments of the training.
         cache: Where hidden states come from.
-        early_stopping_patience: Evaluations without improvement after which training stops.
-            Applies when there are validation rows and more than 100 rows in all.
+        early_stopping_patience: Evaluations after which training stops if ``eval_criterion`` (the
+            loss with errors of retrieval for its contrastive part) got no better. Applies when there are validation rows and more than 100 rows in all.
     """
 
     min_turns: int = Field(default=50, ge=1)
