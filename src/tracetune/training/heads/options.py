@@ -144,7 +144,8 @@ class HeadsOptions(Options):
         trainer: Arguments of the training.
         cache: Where hidden states come from.
         early_stopping_patience: Evaluations after which training stops if ``eval_criterion`` (the
-            loss with errors of retrieval for its contrastive part) got no better. Applies when there are validation rows and more than 100 rows in all.
+            loss with errors of retrieval for its contrastive part) got no better. Applies when
+            there are validation rows and more than 100 rows in all.
     """
 
     min_turns: int = Field(default=50, ge=1)
