@@ -150,6 +150,13 @@ def measure_of(metrics: Mapping[str, Any], head: str) -> str:
 _WORDS = {"patterns": "micro F1", "planning": "cosine with the next turns"}
 
 
+_BESIDE = {
+    "patterns": ("macro", "macro F1"),
+    "planning": ("centred", "cosine without the mean of all turns"),
+}
+"""A second measure, in which the trivial baseline cannot shine by what is common to all turns."""
+
+
 def measure_words(metrics: Mapping[str, Any], head: str) -> str:
     """That figure in words."""
     if head == "style":
@@ -171,6 +178,9 @@ def verdict(metrics: Mapping[str, Any], head: str) -> str:
     ]
     for other in (TRIVIAL[head], *CHEAP[head], SHUFFLED, OFF, FULL):
         parts.append(_against(found, other, measure))
+    if head in _BESIDE:
+        beside, words = _BESIDE[head]
+        parts.append(f"in {words} {_against(found, TRIVIAL[head], beside)}")
     if head == "style":
         signatures = found["spread"][HEADS]
         parts.append(
