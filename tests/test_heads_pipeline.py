@@ -338,17 +338,20 @@ def test_near_duplicates_stay_together():
     assert len({sides[f"internal:c{100 + n}"] for n in range(6)}) == 1
 
 
-def test_the_decision_names_phase_1_or_stops():
+def test_the_decision_names_phase_1_or_stops(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
     splits = divided(many())
     sft = SftOptions.model_validate({"min_sft_examples": 5})
     decision = decide_heads(splits, HeadsParameters(), sft, False)
     assert {name for name, stage in decision["stages"].items() if stage["train"]} == {
         *("sft", "causal", "full")
     }
-    given = decide_heads(splits, HeadsParameters(base="elsewhere"), sft, False)
+    given = decide_heads(splits, HeadsParameters(base=str(tmp_path)), sft, False)
     assert not given["stages"]["sft"]["chosen"]
     assert given["stages"]["causal"]["train"]
-    assert "phase 1 is elsewhere" in given["reason"]
+    assert f"phase 1 is {tmp_path}" in given["reason"]
+    with pytest.raises(ConfigurationError, match="no adapter in 'nowhere'"):
+        decide_heads(splits, HeadsParameters(base="nowhere"), sft, False)
     dry = decide_heads(splits, HeadsParameters(), sft, True)
     assert not any(stage["train"] for stage in dry["stages"].values())
     with pytest.raises(DataError, match="answers for phase 1, at least 500"):

@@ -44,9 +44,11 @@ def decide_heads(
 
     Raises:
         DataError: There are too few answers for phase 1.
+        ConfigurationError: ``heads.base`` names no adapter; better told now than after a training.
     """
+    given = given_adapter(heads.base) if heads.base else None
     dry, counts = checked_flag(dry_run), count_rows(SplitManifest.model_validate(splits))
-    fewest = 1 if heads.base else sft.min_sft_examples
+    fewest = 1 if given else sft.min_sft_examples
     if counts.examples < fewest:
         raise DataError(
             f"{counts.examples} answers for phase 1, at least {fewest} are needed",
@@ -59,7 +61,7 @@ def decide_heads(
         chosen=True, train=not dry, reason="dry run: nothing is trained" if dry else ""
     )
     first, words = decision.stages["sft"], f"phase 1 (SFT) on {counts.examples} answers"
-    if heads.base:
+    if given:
         words = f"phase 1 is {heads.base}"
         first = StageDecision(chosen=False, train=False, reason=words)
     heads_of: dict[str, StageDecision] = dict.fromkeys(VARIANTS, both)
@@ -143,17 +145,23 @@ def options_of(heads: HeadsParameters) -> HeadsOptions:
 
 
 def phase_1_adapter(trained: Path, given: str | None) -> Path | None:
-    """The adapter that phase 1 gave: the one that was named, else that of this run.
+    """The adapter that phase 1 gave: the one that was named, else that of this run, if any.
 
     Args:
         trained: Model folder of the stage ``sft``.
         given: ``heads.base``.
+    """
+    if given is not None:
+        return given_adapter(given)
+    return trained if read_status(trained).status == "trained" else None
+
+
+def given_adapter(given: str) -> Path:
+    """The adapter in a named folder, or in the ``adapter`` or ``model`` in it.
 
     Raises:
-        ConfigurationError: The named folder holds no adapter.
+        ConfigurationError: There is none.
     """
-    if given is None:
-        return trained if read_status(trained).status == "trained" else None
     folder = Path(given).expanduser()
     for place in (folder, folder / "adapter", folder / "model"):
         if (place / "adapter_config.json").is_file():
