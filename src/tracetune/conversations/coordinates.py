@@ -33,7 +33,7 @@ PHASE_STARTS = (0.10, 0.25, 0.50, 0.75, 0.90)
 MOST_WORDS, MOST_LINES = 400, 60
 """Words and lines from which a turn counts as fully complex in this respect."""
 _WORD = re.compile(r"\w+")
-_FENCE = re.compile(r"^\s*(```|~~~)", re.MULTILINE)
+_FENCE = re.compile(r"^[^\S\n]*(```|~~~)", re.MULTILINE)
 _OWNER = "owner"
 
 

@@ -38,7 +38,10 @@ _VERBS = (
     "suggest|summarise|summarize|swap|switch|take|tell|test|translate|treat|try|turn|update|use|"
     "verify|wait|watch|write"
 )
-_BEGIN = r"(?:^|[.!?:;]\s+|\n\s*(?:[-*]|\d+[.)])?\s*|,\s*(?:and |then |please |just )?)"
+# No repetition is open: a turn may hold a whole file, and the search would cost the square of its
+# length. White space is folded before.
+_REST = r"[^.!?\n]{0,300}"
+_BEGIN = r"(?:^|[.!?:;]\s+|\n\s*(?:[-*]|\d{1,9}[.)])?\s*|,\s*(?:and |then |please |just )?)"
 _DIRECTIVE = (
     rf"{_BEGIN}(?:ok[.,]? )?(?:and |now |then |also |so |please |just |always |never )*"
     rf"(?:{_VERBS})\b(?! (?:is|was|are|were|you|i|we|they)\b)",
@@ -48,26 +51,27 @@ _DIRECTIVE = (
     r"\b(?:can|could) you (?:please )?(?!clarify|confirm|provide|tell)\w+",
 )
 _ASK = (
-    r"\b(?:do|did|would|could|can|are|have|should|will) you\b[^.!?\n]*\?",
-    r"\b(?:what|which|how|where|when|who|why)\b[^.!?\n]*\byou(?:r)?\b[^.!?\n]*\?",
-    r"\bwhich (?:one|of (?:them|these|those)|approach|option|version)\b[^.!?\n]*\?",
+    rf"\b(?:do|did|would|could|can|are|have|should|will) you\b{_REST}\?",
+    rf"\b(?:what|which|how|where|when|who|why)\b(?={_REST}\byou(?:r)?\b){_REST}\?",
+    rf"\bwhich (?:one|of (?:them|these|those)|approach|option|version)\b{_REST}\?",
     r"\b(?:should|shall|may|can) (?:i|we)\b(?: also| just)? "
-    r"(?:include|add|start|rename|go|use|take|write|proceed|make|turn|keep|assume|do)\b[^.!?\n]*\?",
+    rf"(?:include|add|start|rename|go|use|take|write|proceed|make|turn|keep|assume|do)\b{_REST}\?",
     r"\b(?:to make sure i understand|to help you better|just to clarify|before i proceed|"
     r"what exactly do you mean|please confirm|i need (?:a bit )?more (?:information|context)|"
     r"let me know (?:if|whether|which))\b",
 )
 _STEPS = (
-    r"(?:^|\n)\s*1[.)] [^\n]+\n+(?:[^\n]*\n+)*?\s*2[.)] ",
+    r"(?:^|\n)\s*1[.)] [^\n]+\n(?:[^\n]*\n){0,100}?\s*2[.)] ",
     r"\bstep[- ]by[- ]step\b",
     r"\b(?:the )?steps (?:to|for|of|that|i|we|you|how)\b|\bgive me the steps\b|\bsteps as\b",
-    r"\bfirst(?:ly)?,? [^.\n]*[.;,]\s*(?:and )?(?:then|second(?:ly)?|next|after(?:wards| that))\b",
+    r"\bfirst(?:ly)?,? [^.\n]{0,300}[.;,]\s*(?:and )?"
+    r"(?:then|second(?:ly)?|next|after(?:wards| that))\b",
 )
 _FAULT = (
     r"\b(?:error|errors|exception|traceback|stack ?trace|bug|bugs|crash(?:es|ed)?|segfault|"
     r"panics?|fault|incident|outage|postmortem|rollback)\b",
     r"\b(?:fail(?:s|ed|ing|ure)?|broke|dies|hangs?|times? ?out|timed out|timeout|loop for ?ever)\b",
-    r"\b[a-z]*(?:error|exception)\b\s*[\[:(]",
+    r"(?:error|exception)\b\s*[\[:(]",
     r"\b(?:fix|debug|repair|diagnose)\b(?: the| this| it| that)",
     r"\b(?:insufficient memory|disk (?:is )?full|\d+ ?% disk|pending:|off by one|one step too far|"
     r"could not reach|does(?:n't| not) work|what(?:'s| is) going on|50[0-9] for)\b",
@@ -77,10 +81,10 @@ _COMPARE = (
     r"\b(?:versus|vs\.?|pros and cons|trade-?offs?|alternatives? to|on the other hand|whereas)\b",
     r"\b(?:better|faster|cheaper|larger|smaller|easier|slower|heavier|lighter|more \w+|less \w+) "
     r"than\b",
-    r"\bwhich (?:is|are|would|one|of (?:the|them|these)|do)\b[^.?!\n]*"
+    r"\bwhich (?:is|are|would|one|of (?:the|them|these)|do)\b[^.?!\n]{0,300}"
     r"\b(?:better|best|take|use|choose|recommend|prefer)\b",
     r"\b(?:what are (?:the|my) options|options for|i would take|if you only want one)\b",
-    r"\bif [^.;\n]{3,80}, (?:take|use|choose)\b[^.\n]*[;.] (?:if|otherwise|else)\b",
+    r"\bif [^.;\n]{3,80}, (?:take|use|choose)\b[^.\n]{0,300}[;.] (?:if|otherwise|else)\b",
 )
 _REFINE = (
     r"\b(?:instead|in place of that|try again|once more|not what i asked|i meant|"
@@ -115,7 +119,7 @@ _EXPLAIN = (
 )
 _EXAMPLE = (
     r"\b(?:for example|for instance|e\.g\.|such as|as in|say,|imagine|suppose|take the case|"
-    r"an example|examples?:)|: an? [^.:\n]+, an? [^.:\n]+,? or an? "
+    r"an example|examples?:)|: an? [^.:\n]{1,100}, an? [^.:\n]{1,100},? or an? "
 )
 _CODE_AS_EXAMPLE = r"\b(?:is a|are|means|called|defined as|here the)\b"
 _DELEGATE = (
@@ -154,15 +158,17 @@ RULES: dict[Pattern, tuple[str, ...]] = {
 DATA_LANGUAGES = ("json", "csv", "text", "txt", "markdown", "md", "output")
 """Languages of blocks that hold data or text, not code."""
 
-RULES_VERSION = sha256_json([list(PATTERNS), RULES, list(DATA_LANGUAGES)])[:12]
-"""Changes with any rule."""
-
 _COMPILED = {
     name: tuple(re.compile(rule, re.IGNORECASE) for rule in rules) for name, rules in RULES.items()
 }
-_BLOCK = re.compile(r"(?:^|\n)[ \t]*(`{3,}|~{3,})([^\n`]*)\n(.*?)(?:\n[ \t]*\1|\Z)", re.DOTALL)
+_BLOCK = re.compile(r"(?:^|\n)[ \t]*(`{3,}+|~{3,}+)([^\n`]*)\n(.*?)(?:\n[ \t]*\1|\Z)", re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
-_QUOTED = re.compile(r"[\"“„«][^\"“”„»\n]{20,}[\"”“»]")
+_QUOTED = re.compile(r"[\"“„«][^\"“”„«»\n]{20,}[\"”“»]")
+_WHITE = re.compile(r"\s+")
+
+_READING = [rule.pattern for rule in (_BLOCK, _INLINE, _QUOTED, _WHITE)]
+RULES_VERSION = sha256_json([list(PATTERNS), RULES, list(DATA_LANGUAGES), _READING])[:12]
+"""Changes with any rule, and with what is taken for words."""
 
 
 def patterns_of(text: str) -> list[bool]:
@@ -194,5 +200,9 @@ def _explains(words: str, *, code: bool) -> bool:
 
 
 def _plain(text: str) -> str:
-    """The words of a turn: no blocks of code, no code in the line, no long quotations."""
-    return _QUOTED.sub(" ", _INLINE.sub(" x ", _BLOCK.sub("\n", text))).replace("’", "'").strip()
+    """The words of a turn: no blocks of code, no code in the line, no long quotations.
+
+    White space is folded: of a line end with what is around it one line end stays.
+    """
+    words = _QUOTED.sub(" ", _INLINE.sub(" x ", _BLOCK.sub("\n", text))).replace("’", "'").strip()
+    return _WHITE.sub(lambda found: "\n" if "\n" in found[0] else found[0][0], words)
