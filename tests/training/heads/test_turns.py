@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.heads.helpers import conversation, point
+from tests.conversations.builders import SAMPLE
+from tests.training.heads.helpers import conversation, point, reference
+from tracetune.conversations.coordinates import spoken
+from tracetune.conversations.read import read_folder
+from tracetune.conversations.trajectory_rows import trajectory_rows
 from tracetune.errors import DataError
 from tracetune.records.heads import HeadMessage, TrajectoryRow
 from tracetune.training.base import BaseModelRef, load_tokenizer
@@ -18,6 +22,31 @@ STRICT = (
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user comes first') }}{% endif %}"
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
 )
+
+ALTERNATING = """{% if messages[0]['role'] == 'system' %}
+{%- set before, rest = messages[0]['content'] + '\n\n', messages[1:] %}
+{%- else %}{% set before, rest = '', messages %}{% endif %}
+{%- for m in rest %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{- raise_exception('roles must alternate user/assistant') }}{% endif %}
+{{- '<' + m['role'] + '>' + (before if loop.first else '') + m['content'] + '</s>' }}
+{%- endfor %}"""
+"""Alternation is enforced, and a system turn is part of the user's after it (as in Gemma 3)."""
+
+
+def with_template(tokenizer: Any, template: str) -> Any:
+    import copy
+
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = template
+    return changed
+
+
+def spoken_row(*messages: tuple[str, str]) -> TrajectoryRow:
+    return TrajectoryRow(
+        messages=[HeadMessage.model_validate({"role": r, "content": c}) for r, c in messages],
+        trajectory=point(len(messages) - 1, messages[-1][0]),
+        conversation_id="c",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +130,58 @@ def test_what_is_read_always_fits_and_holds_the_turn(
 
 
 def test_a_template_that_wants_the_user_first_gets_it(tokenizer: Any) -> None:
-    import copy
-
-    strict = copy.deepcopy(tokenizer)
-    strict.chat_template = STRICT
+    strict = with_template(tokenizer, STRICT)
     rows, _ = conversation(2, 6)
     room = TurnReader(strict, 200).read(rows[-1])
     assert room.left_out == 0
     limit = len(room.ids) - 3  # the first message does not fit, and the second is the assistant's
     found = TurnReader(strict, limit).read(rows[-1])
-    assert found.left_out == 2
+    assert (found.left_out, found.as_user) == (2, False)
+    alone = TurnReader(strict, 28).read(rows[-1])  # its request does not fit either
+    assert (alone.left_out, alone.as_user) == (5, True)
+    assert "<user>" in tokenizer.decode(alone.ids[: alone.start])
+    assert tokenizer.decode(alone.ids[alone.start :]).startswith(rows[-1].messages[-1].content)
     with pytest.raises(DataError, match="the user comes first") as error:
-        TurnReader(strict, 12).read(rows[-1])
+        TurnReader(strict, 2).read(rows[-1])
     assert "row c2#5" in str(error.value)
     assert "max_length" in str(error.value)
+
+
+def test_neighbours_of_one_role_are_rendered_as_one(tokenizer: Any) -> None:
+    strict = with_template(tokenizer, ALTERNATING)
+    messages = [("user", "First."), ("user", "Second."), ("assistant", "Yes."), ("user", "More.")]
+    found = TurnReader(strict, 200).read(spoken_row(*messages, ("user", "The last one.")))
+    whole = tokenizer.decode(found.ids)
+    assert whole.startswith("<user>First.\n\nSecond.</s><assistant>Yes.</s><user>More.\n\n")
+    assert tokenizer.decode(found.ids[found.start :]) == "The last one.</s>"
+    assert (found.left_out, found.as_user) == (0, False)
+
+
+def test_turns_that_a_template_takes_in_no_way_are_read_as_the_users(tokenizer: Any) -> None:
+    strict = with_template(tokenizer, ALTERNATING)
+    reader = TurnReader(strict, 200)
+    for messages in (
+        [("system", "Be brief.")],  # the template leaves it out
+        [("assistant", "Be brief.")],
+        [("user", "Hello."), ("assistant", "Yes?"), ("system", "Be brief.")],
+    ):
+        found = reader.read(spoken_row(*messages))
+        assert tokenizer.decode(found.ids) == "<user>Be brief.</s>"
+        assert (found.as_user, found.left_out) == (True, len(messages) - 1)
+    system = reader.read(spoken_row(("system", "Be brief."), ("user", "Hello.")))
+    assert tokenizer.decode(system.ids) == "<user>Be brief.\n\nHello.</s>"
+    assert not system.as_user
+
+
+@pytest.mark.parametrize("template", [STRICT, ALTERNATING])
+def test_every_turn_of_the_sample_is_read_by_strict_templates(
+    tokenizer: Any, template: str
+) -> None:
+    reader = TurnReader(with_template(tokenizer, template), 48)
+    found = [
+        reader.read(turn)
+        for talk in read_folder(SAMPLE)
+        for turn in trajectory_rows(talk.group, spoken(talk), reference())
+    ]
+    assert len(found) == 310
+    assert 8 <= sum(tokens.as_user for tokens in found) < 310

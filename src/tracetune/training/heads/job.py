@@ -82,6 +82,8 @@ class HeadsPreflight(BaseModel):
         tokens: Quantiles of the tokens of a row as read, and of its turn alone.
         shortened: Share of training rows of whose past something was left out.
         cut: Share of training rows whose turn itself is cut.
+        as_user: Share of training rows whose turn is read as a message of the user, because the
+            chat template does not take it in its own role.
         total_tokens: Tokens that go through the base once, training and validation.
         cache_bytes: Room that the hidden states need; 0 if they are not kept.
         gates: Conditions that would stop the run, each with its figures.
@@ -101,6 +103,7 @@ class HeadsPreflight(BaseModel):
     tokens: dict[str, dict[str, int]]
     shortened: float
     cut: float
+    as_user: float
     total_tokens: int
     cache_bytes: int
     gates: list[dict[str, Any]]
@@ -144,6 +147,7 @@ def inspect(dataset: Path, base: BaseModelRef, options: HeadsOptions) -> HeadsPr
         },
         shortened=_share([row.left_out > 0 for row in train]),
         cut=_share([row.cut > 0 for row in train]),
+        as_user=_share([row.as_user for row in train]),
         total_tokens=sum(len(row.ids) for row in both),
         cache_bytes=room,
         gates=_gates(found.train, groups, room, options),

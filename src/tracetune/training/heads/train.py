@@ -87,6 +87,7 @@ def train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
         "shortened": {
             "past": sum(row.left_out > 0 for row in tokens),
             "turn": sum(row.cut > 0 for row in tokens),
+            "as_user": sum(row.as_user for row in tokens),
         },
         "support": dataset.train.support,
     }

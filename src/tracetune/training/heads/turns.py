@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tracetune.errors import DataError
@@ -25,12 +25,15 @@ class TurnTokens:
             role.
         left_out: Messages of the past that did not fit.
         cut: Tokens of the turn itself that did not fit.
+        as_user: Whether the turn is read as the one message of a user, because the chat template
+            takes it neither with its past nor alone in its own role.
     """
 
     ids: tuple[int, ...]
     start: int
     left_out: int
     cut: int
+    as_user: bool = False
 
 
 class TurnReader:
@@ -50,39 +53,51 @@ class TurnReader:
     def read(self, row: TrajectoryRow) -> TurnTokens:
         """The tokens of one row.
 
-        Whole messages of the past are left out, the oldest first, until the rest fits and the chat
-        template takes it: some want the first message to be the user's. A turn that is too long
-        alone is cut at its end.
+        Messages of one role in a row are rendered as one, as phase 1 does. Whole messages of the
+        past are left out, the oldest first, until the rest fits and the chat template takes it:
+        some want the first message to be the user's. A turn that the template takes in no way in
+        its own role (a system turn alone, an answer whose request does not fit) is read as a
+        message of the user. A turn that is too long alone is cut at its end.
 
         Raises:
-            DataError: The template takes the turn neither with its past nor alone, or what the
-                template puts before a turn leaves no room for it.
+            DataError: What the template puts before a turn leaves no room for it, or it does not
+                even take a message of the user.
         """
-        from jinja2 import TemplateError
-
         messages, refused = row.messages, ""
         last = len(messages) - 1
         for first in range(self._first_that_may_fit(messages), last + 1):
-            try:
-                ids = self._ids(messages[first:])
-                if len(ids) > self.max_length and first < last:
-                    continue
-                start = self._start(messages[first:], ids)
-            except TemplateError as error:
-                refused = str(error)
-                continue
-            kept = ids[: self.max_length]
-            if start >= len(kept):
-                refused = f"{start} of {self.max_length} tokens come before its text"
-                continue
-            return TurnTokens(tuple(kept), start, first, len(ids) - len(kept))
+            found = self._try(messages[first:], must_fit=first < last)
+            if isinstance(found, TurnTokens):
+                return replace(found, left_out=first)
+            refused = found
+        found = self._try([HeadMessage(role="user", content=messages[-1].content)])
+        if isinstance(found, TurnTokens):
+            return replace(found, left_out=last, as_user=True)
+        roles = [message.role for message in messages[-3:]]
         raise DataError(
-            f"the chat template of the base does not take the turn "
-            f"({[message.role for message in messages[-3:]]}): {refused}",
+            f"the chat template of the base does not take the turn ({roles}): {refused}; "
+            f"as a message of the user: {found}",
             where=f"row {row.row_id}",
-            remedy="raise heads.max_length, so that the message before it fits too, or use a base "
-            "whose template takes these roles",
+            remedy="raise heads.max_length, or use a base whose template takes a message of a user",
         )
+
+    def _try(self, messages: Sequence[HeadMessage], *, must_fit: bool = False) -> TurnTokens | str:
+        """The tokens of some messages, or why there are none."""
+        from jinja2 import TemplateError
+
+        try:
+            ids = self._ids(messages)
+            if must_fit and len(ids) > self.max_length:
+                return f"{len(ids)} tokens, {self.max_length} are read"
+            start = self._start(messages, ids)
+        except TemplateError as error:
+            return str(error)
+        kept = ids[: self.max_length]
+        if start >= len(ids):
+            return "it leaves the text out"
+        if start >= len(kept):
+            return f"{start} of {self.max_length} tokens come before its text"
+        return TurnTokens(tuple(kept), start, 0, len(ids) - len(kept))
 
     def _start(self, messages: Sequence[HeadMessage], ids: list[int]) -> int:
         """Tokens that are the same whatever the last message says."""
@@ -91,7 +106,12 @@ class TurnReader:
         return min(common_prefix(self._ids(other), ids) for other in others)
 
     def _ids(self, messages: Sequence[HeadMessage]) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns: list[dict[str, str]] = []
+        for message in messages:
+            if turns and turns[-1]["role"] == message.role:
+                turns[-1]["content"] += f"\n\n{message.content}"
+            else:
+                turns.append({"role": message.role, "content": message.content})
         found = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
         return list(found["input_ids"])
 
