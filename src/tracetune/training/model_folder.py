@@ -19,6 +19,7 @@ from tracetune.training import checkpoints, vllm_check
 from tracetune.training.base import TOKENIZER_FILES
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
+from tracetune.training.rendering import on_the_fixed_day
 
 WEIGHTS = "adapter_model.safetensors"
 _TIMES = ("runtime", "per_second", "jit_compilation_time")
@@ -58,15 +59,20 @@ def template_probes(tokenizer: Any) -> dict[str, str | None]:
     """SHA-256 of the token ids of fixed conversations, ready for an answer.
 
     Serving must give the same ids for the same conversations; a template that refuses one gives
-    None.
+    None. Templates that print the date print that of :data:`~.rendering.FIXED_DAY`.
     """
     from jinja2 import TemplateError
 
+    template = on_the_fixed_day(tokenizer.chat_template)
     probes: dict[str, str | None] = {}
     for name, messages in PROBES.items():
         try:
             ids = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=True
+                messages,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                chat_template=template,
             )["input_ids"]
             probes[name] = sha256_json(list(ids))
         except TemplateError:

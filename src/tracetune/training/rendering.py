@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tracetune.errors import GateError
@@ -47,6 +48,27 @@ class Rendered:
             prompt_matches=self.prompt_matches,
             roles=self.roles[:max_length],
         )
+
+
+FIXED_DAY = date(2025, 1, 1)
+"""What templates that print the date of the day (Llama 3.2) print where a text must give the same
+tokens on every day."""
+
+
+def on_the_fixed_day(template: str) -> str:
+    """A chat template for which it is always :data:`FIXED_DAY`.
+
+    Args:
+        template: Its text; one that does not ask for the date comes back as it is.
+    """
+    if "strftime_now" not in template:
+        return template
+    # transformers hands no functions on to templates, so the template brings its own. The empty
+    # text after it keeps line ends at the start of the template.
+    parts = ((f"%{code}", FIXED_DAY.strftime(f"%{code}")) for code in "aAbBcdeHIjmMpSxXyY")
+    replaced = "".join(f" | replace('{code}', '{text}')" for code, text in parts)
+    own = f"{{% macro strftime_now(form) %}}{{{{ form{replaced} }}}}{{% endmacro %}}{{{{ '' }}}}"
+    return own + template
 
 
 BYTES_PER_TOKEN = 3

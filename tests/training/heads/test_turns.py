@@ -17,6 +17,7 @@ from tracetune.errors import DataError
 from tracetune.records.heads import HeadMessage, TrajectoryRow
 from tracetune.training.base import BaseModelRef, load_tokenizer
 from tracetune.training.heads.turns import TurnReader
+from tracetune.training.model_folder import PROBES, template_probes
 
 STRICT = (
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user comes first') }}{% endif %}"
@@ -185,3 +186,20 @@ def test_every_turn_of_the_sample_is_read_by_strict_templates(
     ]
     assert len(found) == 310
     assert 8 <= sum(tokens.as_user for tokens in found) < 310
+
+
+def test_a_template_that_prints_the_date_gives_the_same_tokens_on_every_day(tokenizer: Any) -> None:
+    """Kept states, continued trainings and use would each read something else (Llama 3.2)."""
+    dated = with_template(
+        tokenizer,
+        "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}"
+        "{% else %}{% set day = '26 Jul 2024' %}{% endif %}"
+        "{% for m in messages %}<{{ m['role'] }} {{ day }}>{{ m['content'] }}</s>{% endfor %}",
+    )
+    found = TurnReader(dated, 200).read(row("first words"))
+    assert tokenizer.decode(found.ids) == "<user 01 Jan 2025>first words</s>"
+    assert tokenizer.decode(found.ids[found.start :]) == "first words</s>"
+    assert len(set(template_probes(dated).values())) == len(PROBES)
+    probes = template_probes(dated)
+    dated.chat_template = dated.chat_template.replace("strftime_now(", "('01 Jan 2025' or ")
+    assert template_probes(dated) == probes

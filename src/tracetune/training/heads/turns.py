@@ -8,7 +8,7 @@ from typing import Any
 
 from tracetune.errors import DataError
 from tracetune.records.heads import HeadMessage, TrajectoryRow
-from tracetune.training.rendering import common_prefix
+from tracetune.training.rendering import common_prefix, on_the_fixed_day
 
 _PROBES = ("x7", "Q3")
 """Texts that begin differently, so that any other text differs from one of them at once."""
@@ -47,6 +47,7 @@ class TurnReader:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         """Starts with nothing known about any text."""
         self._tokenizer = tokenizer
+        self._template = on_the_fixed_day(tokenizer.chat_template)
         self.max_length = max_length
         self._lengths: dict[str, int] = {}
 
@@ -112,7 +113,9 @@ class TurnReader:
                 turns[-1]["content"] += f"\n\n{message.content}"
             else:
                 turns.append({"role": message.role, "content": message.content})
-        found = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
+        found = self._tokenizer.apply_chat_template(
+            turns, tokenize=True, return_dict=True, chat_template=self._template
+        )
         return list(found["input_ids"])
 
     def _first_that_may_fit(self, messages: Sequence[HeadMessage]) -> int:
