@@ -65,7 +65,9 @@ class Hosting:
         fails: Reason why deployments fail; empty if they do not.
         leaving: Listings that still show a deployment after it was deleted.
         prices: Cents an hour by hardware.
-        reply: What a deployed model answers to messages; gets its resource name too.
+        reply: What a deployed model answers to messages, if anything; gets its resource name too.
+        finish: Why it stops.
+        context: Most characters of messages and answer that it takes; None for any number.
         asked: Prompts that were answered, with the model.
         bodies: The requests that were answered.
         created: Endpoints that were ever created.
@@ -80,7 +82,11 @@ class Hosting:
     prices: dict[str, int] = field(
         default_factory=lambda: {"1xnvidia-h100-80gb": 399, "2xnvidia-h100-80gb": 798}
     )
-    reply: Callable[[str, list[dict[str, str]]], str] = lambda model, messages: f"{model}: yes"
+    reply: Callable[[str, list[dict[str, str]]], str | None] = lambda model, messages: (
+        f"{model}: yes"
+    )
+    finish: str = "stop"
+    context: int | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     created: int = 0
@@ -243,15 +249,46 @@ class Hosting:
     def _chat(self, server: Any, names: list[str], query: Any, body: Any) -> dict[str, Any]:
         if set(body) != CHAT:
             raise Refusal(422, f"unexpected fields {sorted(set(body) ^ CHAT)}")
+        _check_messages(body["messages"])
+        length = sum(len(message["content"] or "") for message in body["messages"])
+        if self.context is not None and length + body["max_tokens"] > self.context:
+            raise bad(
+                f"This model's maximum context length is {self.context} tokens. However, you "
+                f"requested {length + body['max_tokens']} tokens."
+            )
         rows = [(self._row(key, one), one) for key in self.endpoints for one in self.deployed[key]]
         for row, one in rows:
             if row["name"] == body["model"] and row["status"]["state"].endswith("_READY"):
                 text = self.reply(one.model, body["messages"])
                 self.bodies.append(body)
                 self.asked.append((one.model, body["messages"][-1]["content"]))
-                choice = {"index": 0, "finish_reason": "stop", "message": {"content": text}}
+                choice = {"index": 0, "finish_reason": self.finish, "message": {"content": text}}
                 return {"id": "c1", "choices": [choice], "usage": {"completion_tokens": 3}}
         raise Refusal(404, f"no model {body['model']}")
+
+
+def _check_messages(messages: list[Any]) -> None:
+    """Refuses messages that the SDK's types do not describe, and outputs of calls nobody made."""
+    called: set[str] = set()
+    for place, message in enumerate(messages):
+        role, given = message.get("role"), set(message) - {"role", "name"}
+        known = {"content"}
+        if role == "assistant":
+            known |= {"reasoning", "reasoning_content", "tool_calls"}
+            called |= {call["id"] for call in message.get("tool_calls") or []}
+        elif role == "tool":
+            known |= {"tool_call_id"}
+            if message.get("tool_call_id") not in called:
+                raise bad(f"messages[{place}]: tool_call_id of a call is required")
+        elif role not in ("system", "user"):
+            raise bad(f"messages[{place}]: unknown role {role!r}")
+        if given - known:
+            raise Refusal(422, f"messages[{place}]: unexpected fields {sorted(given - known)}")
+        text = message.get("content")
+        if not (isinstance(text, str) and text) and not message.get("tool_calls"):
+            raise bad(f"messages[{place}]: content is required")
+    if not messages or messages[-1]["role"] not in ("user", "tool"):
+        raise bad("messages: the last one must be of the user or of a tool")
 
 
 def _page(rows: list[Any], query: dict[str, str]) -> dict[str, Any]:

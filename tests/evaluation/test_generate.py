@@ -13,6 +13,7 @@ from tests.evaluation.conftest import Tiny, example
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.evaluation.generate import (
     BASE,
+    Answer,
     Generator,
     end_of_turn_ids,
     left_padded,
@@ -114,6 +115,34 @@ def test_a_cut_answer_and_a_prompt_without_room_are_told_apart(generator: Genera
     )
     assert (cut.finish, cut.tokens) == ("length", 2)
     assert (too_long.finish, too_long.text, too_long.confidence) == ("too_long", "", None)
+
+
+def said(generator: Generator, text: str, most: int) -> Answer:
+    """The answer of a model that writes ``text``."""
+    tokens = generator.tokenizer(text, add_special_tokens=False)["input_ids"][:most]
+    return generator.answer_of(tokens, [-0.1] * len(tokens), most)
+
+
+def test_a_thought_is_no_part_of_the_answer(generator: Generator) -> None:
+    for text in ("<think>\n\n</think>\n\nyes<|im_end|>", "Should I?\n</think>\n\nyes<|im_end|>"):
+        whole = said(generator, text, 99)
+        assert (whole.text, whole.finish) == ("yes", "stop")
+        assert whole.tokens > 5  # it was paid for all the same
+    cut = said(generator, "<think>\nShould I ask? It could be that", 20)
+    assert (cut.text, cut.finish, cut.tokens) == ("", "length", 20)
+    about = "The tag </think> ends <think>.<|im_end|>"
+    assert said(generator, about, 99).text == "The tag </think> ends <think>."
+
+
+def test_a_thought_may_begin_in_the_template(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny.base, folder)
+    template = folder / "chat_template.jinja"
+    opened = "{% if add_generation_prompt %}<think>\n{% endif %}"
+    template.write_text(template.read_text() + opened, encoding="utf-8")
+    generator = load_generator(folder, {}, threads=1)
+    assert said(generator, "It could be that", 5).text == ""
+    assert said(generator, "It is. </think> yes<|im_end|>", 99).text == "yes"
 
 
 def test_sampling_settings_of_the_model_do_not_reach_the_answers(

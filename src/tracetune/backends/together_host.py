@@ -7,8 +7,9 @@ same run, does not pay for it again. An endpoint is opened only for answers that
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tracetune.backends.together_hardware import choose_config, project_of
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.errors import DataError, ServerError
 from tracetune.files import append_bytes, end_of_lines, read_json, sha256_json
-from tracetune.hosted_calls import Ambiguous
+from tracetune.hosted_calls import Ambiguous, Refused
 from tracetune.privacy import redact_counted
 
 Document = dict[str, Any]
@@ -29,6 +30,12 @@ Document = dict[str, Any]
 _ANSWERS = "answers.jsonl"
 _BASE = "base"
 _FINISHES = ("stop", "eos", "length")
+_TOO_LONG = re.compile(
+    r"context[ _-](length|window|size|limit)|maximum context|max_(new_)?tokens`? must be <="
+    r"|(prompt|input|request|messages?) (is|are) too long",
+    re.IGNORECASE,
+)
+"""How services say that a question does not fit a model; there is no code for it alone."""
 
 
 class TogetherHost:
@@ -96,12 +103,12 @@ class TogetherHost:
 
     def _sent(self, question: Document) -> Document:
         """A question as it leaves the machine."""
-        if not self._options.redact:
-            return question
-        messages = [
-            {**message, "content": redact_counted(message["content"])[0]}
-            for message in question["messages"]
-        ]
+        messages = _without_tools(question["messages"])
+        if self._options.redact:
+            messages = [
+                {**message, "content": redact_counted(message["content"])[0]}
+                for message in messages
+            ]
         return {**question, "messages": messages}
 
     def _fetch(
@@ -111,17 +118,22 @@ class TogetherHost:
         at_once: int,
         advance: Callable[[int], None],
     ) -> None:
-        """Asks what is missing; every answer is on disk before the next is waited for."""
+        """Asks what is missing; every answer is on disk as soon as it has come."""
         pool = ThreadPoolExecutor(max(1, at_once))
+        calls: dict[Future[Document], str] = {
+            pool.submit(self._one, name, question): key for key, question in missing.items()
+        }
         try:
-            for key, answer in pool.map(
-                lambda item: (item[0], self._one(name, item[1])), missing.items()
-            ):
-                self._keep(key, answer)
+            for call in as_completed(calls):
+                self._keep(calls[call], call.result())
                 advance(1)
         except BaseException:
             # The endpoint is billed: it is deleted now, not when calls under way have given up.
             pool.shutdown(wait=False, cancel_futures=True)
+            for call, key in calls.items():
+                came = call.done() and not call.cancelled() and call.exception() is None
+                if came and key not in self._known:
+                    self._keep(key, call.result())
             raise
         pool.shutdown()
 
@@ -135,9 +147,15 @@ class TogetherHost:
 
     def _one(self, name: str, question: Document) -> Document:
         self._endpoint.check_time()
-        return self._service.again(
-            "asking the endpoint", lambda: _answer(self._service.chat(name, **question))
-        )
+        return self._service.again("asking the endpoint", lambda: self._once(name, question))
+
+    def _once(self, name: str, question: Document) -> Document:
+        try:
+            return _answer(self._service.chat(name, **question))
+        except Refused as error:
+            if _TOO_LONG.search(str(error)):
+                return {"text": "", "tokens": 0, "finish": "too_long"}
+            raise
 
     def _deploy(self, model: str | None) -> str:
         """The name by which a model answers; it takes the place of the one before it."""
@@ -213,6 +231,26 @@ def _job_of(name: str, folder: Path) -> str:
     return str(made["id"])
 
 
+def _without_tools(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Messages in which what tools gave stands as text of the user.
+
+    A message of a tool needs the id of a call, and rows hold the calls as texts without ids. Some
+    templates write outputs of tools in the same way, several of them as one turn.
+    """
+    found: list[dict[str, str]] = []
+    after_tool = False
+    for message in messages:
+        if message["role"] != "tool":
+            found.append(dict(message))
+        else:
+            text = f"<tool_response>\n{message['content']}\n</tool_response>"
+            if after_tool:
+                text = f"{found.pop()['content']}\n{text}"
+            found.append({"role": "user", "content": text})
+        after_tool = message["role"] == "tool"
+    return found
+
+
 def _answer(reply: Reply) -> Document:
     """The answer in a reply."""
     try:
@@ -221,6 +259,8 @@ def _answer(reply: Reply) -> Document:
         tokens = reply["usage"]["completion_tokens"]
     except (KeyError, TypeError, ValueError):
         raise Ambiguous("a reply without one answer") from None
+    # A service that keeps the thought apart says nothing else when the thought was cut.
+    text = "" if text is None else text
     if not isinstance(text, str) or not isinstance(tokens, int) or finish not in _FINISHES:
         raise Ambiguous("a reply that is not an answer in words")
     return {"text": text, "tokens": tokens, "finish": finish}

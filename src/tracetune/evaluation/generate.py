@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracetune.errors import ConfigurationError, DataError
+from tracetune.evaluation.thoughts import OPENING, spoken
 from tracetune.files import read_json
 from tracetune.records import Message
 from tracetune.training.base import UNKNOWN, not_here
@@ -37,8 +38,9 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: The answer, without special tokens and surrounding blanks.
-        tokens: Generated tokens, the end-of-turn token included.
+        text: The answer, without special tokens, surrounding blanks and the thought before it;
+            empty if the thought was cut.
+        tokens: Generated tokens, the end-of-turn token and a thought included.
         confidence: Probability the model gave to exactly these tokens (product of the
             probabilities of each, end of turn included); ``None`` where there is none.
         latency_ms: Time from prompt ids to answer, answered alone; ``None`` if not measured.
@@ -77,6 +79,9 @@ class Generator:
         config = model.config.get_text_config()
         self.context: int | None = getattr(config, "max_position_embeddings", None)
         self.end_ids = end_of_turn_ids(tokenizer, model.generation_config)
+        # Some templates begin the thought themselves; then only its end is in the answer.
+        asked = render(tokenizer, [Message(role="user", content="a")], generation=True)
+        self._begun = OPENING if asked.rstrip().endswith(OPENING) else ""
         pad = tokenizer.pad_token_id
         self.pad_id: int = self.end_ids[0] if pad is None else pad
         # A hub model may bring sampling and penalties along; generate() would merge them in.
@@ -191,7 +196,8 @@ class Generator:
         )
         finish: Finish = "stop" if length is not None else "length"
         length = length or max_new_tokens
-        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        text = spoken(self._begun + text)
         confidence = math.exp(min(0.0, math.fsum(logs[:length])))
         return Answer(text, tokens=length, confidence=confidence, finish=finish)
 

@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tracetune.evaluation.generate import BASE, Answer, Finish
+from tracetune.evaluation.thoughts import spoken
 from tracetune.files import sha256_json
 from tracetune.records import Message
 
-_FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
+_FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "eos": "stop",
+    "length": "length",
+    "too_long": "too_long",
+}
 
 Document = dict[str, Any]
 
@@ -34,7 +40,8 @@ class Host(Protocol):
             advance: Called with the number of questions just answered.
 
         Returns:
-            For each question ``text``, ``tokens`` and ``finish``.
+            For each question ``text``, ``tokens`` and ``finish``: ``stop``, ``eos``, ``length``, or
+            ``too_long`` if the question does not fit the model, which said nothing then.
         """
         ...
 
@@ -130,7 +137,7 @@ class HostedGenerator:
         model = None if name == BASE else name
         return [
             Answer(
-                str(reply["text"]).strip(),
+                spoken(str(reply["text"])),
                 tokens=int(reply["tokens"]),
                 confidence=None,
                 finish=_FINISHES[reply["finish"]],
