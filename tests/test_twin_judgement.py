@@ -48,7 +48,7 @@ from tracetune.pipelines.twin_answers import (
 )
 from tracetune.pipelines.twin_comparison import ask_judge
 from tracetune.pipelines.twin_report_stage import write_twin_report
-from tracetune.records import Example, Preference, Rating
+from tracetune.records import Example, Message, Preference, Rating
 from tracetune.records.ctv3 import EvalCase, SftTurn
 from tracetune.splits import SplitManifest
 
@@ -403,6 +403,8 @@ def test_who_leaves_hard_prompts_unanswered_is_compared_on_the_others(asked, cor
     assert metrics["models"]["sft"]["policy"]["mean"] is None
     failed = {one["name"] for one in gate["checks"] if not one["passed"]}
     assert failed == {"policy_gain", "holds_against_cheap", "own_answers", "ab_not_lost"}
+    assert "no pair of answers could be compared" in gate["verdict"]
+    assert "loses the A/B comparison" not in gate["verdict"]
 
 
 def test_a_canned_answer_is_not_promoted(asked, corpus):
@@ -539,8 +541,17 @@ def test_whom_the_adapter_is_held_against(asked, corpus):
     assert missing["status"] == "unjudged"
     assert "none was released" in missing["reason"]
     gate = judged(predictions, corpus, who, missing)[1]
-    assert not check(gate, "ab_not_lost")["passed"]
-    assert "none was released" in check(gate, "ab_not_lost")["words"]
+    assert "ab_not_lost" not in [one["name"] for one in gate["checks"]]
+    assert gate["promote"]
+    assert gate["verdict"].endswith(
+        "It was not compared: twin_evaluation.ab.against=previous: there is none (none was "
+        "released)."
+    )
+    assert "does not lose" not in gate["verdict"]
+    worse = table(asked, corpus, base=own, sft=own, dpo=stalling)
+    verdict = judged(worse, corpus, who, missing)[1]["verdict"]
+    assert "It was not compared: " in verdict
+    assert "loses the A/B comparison" not in verdict
     itself = compared(predictions, corpus, candidates("sft", sft="x"), against="sft")
     assert "the SFT adapter itself" in itself["reason"]
 
@@ -611,7 +622,61 @@ def test_a_dry_run_says_what_the_judge_would_cost_and_asks_nobody(server, corpus
     assert ab["estimate"]["usd"] > 0
     assert not server.calls
     metrics, gate, scores = judged(frame([]), corpus, who, ab)
-    assert "questions, for about" in report_of(metrics, gate, scores, ab, who, corpus)[0]
+    page = report_of(metrics, gate, scores, ab, who, corpus)[0]
+    assert "questions, for about" in page
+    assert "USD at most" not in page
+
+
+def test_the_price_of_the_judge_counts_what_tools_gave(corpus, server, tmp_path):
+    row = corpus.side("test")[0]
+    long = [
+        Message(role="assistant", content="read_file()"),
+        Message(role="tool", content="line of a file " * 200),
+    ]
+    with_tools = row.model_copy(update={"completion": [*long, *row.completion]})
+    prices = [
+        ask_judge(
+            frame([]),
+            [one],
+            candidates(None, "dry run"),
+            NOBODY,
+            llm_options(server),
+            OPTIONS,
+            1,
+            True,
+        )["estimate"]["usd"]
+        for one in (row, with_tools)
+    ]
+    assert prices[1] > prices[0]
+
+
+def test_the_nearest_answer_is_no_call_of_a_tool(asked, corpus):
+    row = corpus.side("train")[0]
+    call = [
+        Message(role="assistant", content="read_file()"),
+        Message(role="tool", content="print(1)"),
+    ]
+    with_tools = row.model_copy(update={"completion": [*call, *row.completion[-1:]]})
+    question = replace(asked[-1], prompt=row.prompt)
+    [nearest] = cheap_answers([question], [with_tools])["nearest"]
+    assert nearest.text == row.completion[-1].content
+
+
+def test_no_endpoint_is_opened_for_named_cases_alone(tiny, corpus):
+    together = TogetherOptions(judge_on="endpoint")
+    who = candidates("sft", sft=str(tiny["root"] / "sft"))
+    predictions, rewards = stage.answer_prompts(
+        **{**corpus.inputs(), "test": []},
+        base=tiny["base"],
+        candidates=who,
+        evaluation=OPTIONS,
+        together=together,
+        jobs=JOBS,  # without a key: asking anybody would be an error
+    )
+    assert (len(predictions), rewards) == (0, [])
+    metrics, gate, _ = judged(predictions, corpus, who, compared(predictions, corpus, who))
+    assert metrics["reason"] == "there is no held-out prompt"
+    assert gate["status"] == "unjudged"
 
 
 def test_the_run_names_the_command_that_goes_on_while_the_judge_works(caplog):

@@ -203,7 +203,9 @@ def cheap_answers(
     canned = Answer(CANNED_ANSWER, tokens=0, confidence=None)
     found = {CANNED: [canned for _ in questions]}
     if train:
-        nearest = NearestNeighbour(train, OutputSpec(compare="text"))
+        # What answers a request is the last turn, not the call of a tool before it.
+        taught = [row.model_copy(update={"completion": row.completion[-1:]}) for row in train]
+        nearest = NearestNeighbour(taught, OutputSpec(compare="text"))
         requests = [[m for m in one.prompt if m.role == "user"] for one in questions]
         found = {NearestNeighbour.name: nearest.answers(requests), **found}
     return found

@@ -8,7 +8,7 @@ from tracetune.conversations.ab_options import TwinEvaluationOptions
 from tracetune.datasets.llm_dataset import LlmAccess
 from tracetune.llm.options import LlmOptions
 from tracetune.pipelines.prepare_stage import checked_flag
-from tracetune.records import Example
+from tracetune.records import Example, Message
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,7 +51,7 @@ def ask_judge(
     if llm.provider == "offline":
         reason = "the offline generator cannot judge answers; llm.provider=anthropic asks a model"
         return {**found, "status": "none", "reason": reason}
-    prompts = {row.id: [*row.prompt, *row.completion[:-1]] for row in test}
+    prompts = {row.id: _prompt(row) for row in test}
     duels = [
         Duel(
             row_id=ours["row_id"],
@@ -81,16 +81,24 @@ def _estimate(test: list[Example], llm: LlmOptions, evaluation: TwinEvaluationOp
     from tracetune.llm.estimate import most_usd
 
     longest = "x" * (4 * evaluation.max_new_tokens)
-    duels = (Duel(row.id, row.provenance.group, row.prompt, longest, f"{longest}.") for row in test)
+    duels = (
+        Duel(row.id, row.provenance.group, _prompt(row), longest, f"{longest}.") for row in test
+    )
     asked = [request for duel in duels for request in questions(duel, evaluation.ab)]
     return {"questions": len(asked), "usd": most_usd(asked, llm)}
+
+
+def _prompt(row: Example) -> list[Message]:
+    """What the models were shown of a row: calls of tools before its answer too."""
+    return [*row.prompt, *row.completion[:-1]]
 
 
 def not_compared(candidates: Document, models: dict[str, list[Document]], against: str) -> str:
     """Why there is no A/B comparison; empty if there can be one."""
     judged = candidates["judged"]
     if judged is None or not models:
-        return str(candidates["reason"]) or "no adapter was trained"
+        none = "no adapter was trained" if judged is None else "there is no held-out prompt"
+        return str(candidates["reason"]) or none
     if against == judged:
         return "the judged adapter is the SFT adapter itself"
     if against not in models:

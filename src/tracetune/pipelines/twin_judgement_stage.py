@@ -116,7 +116,8 @@ def answer_prompts(
     """Answers of base, adapters and cheap baselines to cases and held-out prompts.
 
     The manifest is checked against all rows before anything is answered. Without an adapter there
-    are no answers, and neither if nobody can ask the models.
+    are no answers, and neither if nobody can ask the models, or if an endpoint would be paid for
+    named cases alone.
 
     Returns:
         The table of answers (:data:`tracetune.pipelines.twin_answers.COLUMNS`), and the rewards of
@@ -128,7 +129,8 @@ def answer_prompts(
 
     manifest = SplitManifest.model_validate(splits)
     verify(manifest, [*examples, *preferences, *ratings])
-    if candidates["judged"] is None or why_unasked(base, together):
+    unpaid = not test and together.judge_on == "endpoint"
+    if candidates["judged"] is None or why_unasked(base, together) or unpaid:
         return frame([]), []
     cases, groups = held_out_cases(eval_cases, ratings, splits)
     questions = questions_of(suite(), cases, groups, test, sft_records)

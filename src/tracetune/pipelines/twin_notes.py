@@ -43,7 +43,7 @@ def notes(
     elif judge["estimate"] is not None:
         found.append(
             f"Dry run: the A/B judge would be asked {judge['estimate']['questions']} questions, "
-            f"for about {judge['estimate']['usd']:.4f} USD at most."
+            f"for about {judge['estimate']['usd']:.4f} USD."
         )
     if metrics["models"]:
         found.append(f"The canned answer is always: “{CANNED_ANSWER}”")

@@ -31,6 +31,8 @@ _FAILED = {
     "own_answers": "a cheap baseline is as near to the answers of the conversations",
     "ab_not_lost": "it loses the A/B comparison",
 }
+_UNMEASURED = {"ab_not_lost": "no pair of answers could be compared"}
+"""What is said instead where a condition fails because nothing could be measured."""
 
 
 def gate_of(metrics: Document, scores: Document, options: TwinEvaluationOptions) -> Gate:
@@ -53,22 +55,36 @@ def gate_of(metrics: Document, scores: Document, options: TwinEvaluationOptions)
         _policy_gain(metrics),
         _against_cheap(metrics, options),
         _own_answers(metrics),
-        _ab(metrics),
     ]
+    without_rival = metrics["ab"]["reason"]
+    if not without_rival:
+        checks.append(_ab(metrics))
     failed = [check for check in checks if not check.passed]
-    words = WORDS[adapter]
-    verdict = (
-        f"Promote: the {words} passes the regression suite, is more direct than the base, is "
-        "nearer to the answers of the conversations than a cheap baseline, and does not lose the "
-        "A/B comparison."
-        if not failed
-        else f"Do not promote the {words}: "
-        + "; ".join(_FAILED[check.name] for check in failed)
-        + "."
-    )
+    verdict = _verdict(WORDS[adapter], failed, without_rival)
     return Gate(
         status="judged", promote=not failed, adapter=adapter, verdict=verdict, checks=checks
     )
+
+
+def _verdict(words: str, failed: list[Check], without_rival: str) -> str:
+    """The conditions in one sentence, and why there was no A/B comparison if there was none."""
+    told = f" It was not compared: {without_rival}." if without_rival else ""
+    if failed:
+        why = [
+            _UNMEASURED[check.name]
+            if check.value is None and check.name in _UNMEASURED
+            else _FAILED[check.name]
+            for check in failed
+        ]
+        return f"Do not promote the {words}: {'; '.join(why)}.{told}"
+    ends = [
+        "passes the regression suite",
+        "is more direct than the base",
+        "is nearer to the answers of the conversations than a cheap baseline",
+    ]
+    if not without_rival:
+        ends.append("does not lose the A/B comparison")
+    return f"Promote: the {words} {', '.join(ends[:-1])}, and {ends[-1]}.{told}"
 
 
 def _critical(suite: Document) -> Check:
@@ -163,7 +179,8 @@ def _ab(metrics: Document) -> Check:
             value=None,
             limit=0.0,
             passed=False,
-            words=f"not compared with the {WORDS[against]}: {found['reason'] or 'no answers'}",
+            words=f"no pair of answers could be compared with the {WORDS[against]}: "
+            f"{found['heuristic']['failed']} failed",
         )
     difference = by["difference"]
     return Check(
