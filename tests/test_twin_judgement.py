@@ -55,6 +55,7 @@ from tracetune.splits import SplitManifest
 Document = dict[str, Any]
 
 OPTIONS = TwinEvaluationOptions(max_new_tokens=4, batch_size=8, bootstrap=200)
+CUT = "✂"
 STALLING = "Would you like me to go ahead? I can do a few ways to start."
 
 
@@ -118,12 +119,17 @@ def asked(corpus: Corpus) -> list[Question]:
 def table(
     asked: list[Question], corpus: Corpus, **answers: Callable[[Question], str | None]
 ) -> Any:
-    """A table as a run gives it, of models that answer by a rule; None: the prompt did not fit."""
+    """A table as a run gives it, of models that answer by a rule.
+
+    None: the prompt did not fit; an answer that ends with :data:`CUT` was cut there.
+    """
     rows = []
     for model, rule in answers.items():
         for one in asked:
             text = rule(one)
             finish = "stop" if text is not None else "too_long"
+            if text is not None and text.endswith(CUT):
+                text, finish = text.removesuffix(CUT), "length"
             answer = Answer(text or "", tokens=1, confidence=None, finish=finish)
             rows.append(table_row(one, model, answer, None))
     for model, given_answers in cheap_answers(asked, corpus.side("train")).items():
@@ -405,6 +411,31 @@ def test_who_leaves_hard_prompts_unanswered_is_compared_on_the_others(asked, cor
     assert failed == {"policy_gain", "holds_against_cheap", "own_answers", "ab_not_lost"}
     assert "no pair of answers could be compared" in gate["verdict"]
     assert "loses the A/B comparison" not in gate["verdict"]
+
+
+def test_an_answer_that_was_cut_wins_nothing_by_its_missing_end(asked, corpus):
+    """The same answers, of which one model's stop before they ask."""
+    work = "Here is the plan. First the tests are run, then the change is made. "
+    whole, cut = f"{work}Is that fine?", f"{work}{CUT}"
+    predictions = table(asked, corpus, base=lambda _: whole, sft=lambda _: cut)
+    metrics, gate, scores = judged(predictions, corpus, candidates(sft="x"))
+    ours = metrics["models"]["sft"]
+    assert (ours["cut"], ours["parts"]["policy_no_question_end"]["n"]) == (metrics["n"], 0)
+    assert (ours["policy"]["n"], ours["heuristic"]["n"]) == (metrics["n"], 0)
+    gain = metrics["comparisons"]["base"]["policy"]
+    assert (gain["mean"], gain["high"]) == (0.0, 0.0)
+    assert metrics["ab"]["heuristic"]["wins"] == 0
+    # How a case would have ended nobody knows: all have failed, and it says why.
+    suite_of = scores["models"]["sft"]
+    assert suite_of["rates"]["all"]["passed"] == 0
+    assert all("the answer was cut" in case["failures"] for case in suite_of["cases"])
+    rows = records(predictions)
+    assert not any(r["passed"] for r in rows if r["model"] == "sft" and r["kind"] != "prompt")
+    good = table(asked, corpus, base=stalling, sft=lambda one: own(one) + CUT)
+    gate = judged(good, corpus, candidates(sft="x"))[1]
+    assert {one["name"] for one in gate["checks"] if not one["passed"]} == {
+        *("critical_cases", "other_cases"),
+    }
 
 
 def test_a_canned_answer_is_not_promoted(asked, corpus):

@@ -7,7 +7,7 @@ model is not good enough. Of the others a share must pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,10 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "no_bullets": lambda answer: not BULLET.search(without_fences(answer)),
 }
 """Format → whether an answer has it."""
+
+
+CUT = "the answer was cut"
+"""Why a case has failed whose answer did not come to its end: nobody knows how it ends."""
 
 
 class SuiteOptions(Options):
@@ -152,7 +156,10 @@ def failures_of(answer: str, checks: Checks) -> tuple[list[str], list[str]]:
 
 
 def judge(
-    cases: Sequence[NamedCase], answers: Mapping[str, str | None], options: SuiteOptions
+    cases: Sequence[NamedCase],
+    answers: Mapping[str, str | None],
+    options: SuiteOptions,
+    cut: Collection[str] = (),
 ) -> SuiteResult:
     """Judges the answers of a model.
 
@@ -160,8 +167,9 @@ def judge(
         cases: The suite.
         answers: Name of a case → answer; a case without one has failed.
         options: What must be passed.
+        cut: Names of the cases whose answer was cut; they have failed.
     """
-    results = [_result(case, answers.get(case.name)) for case in cases]
+    results = [_result(case, answers.get(case.name), case.name in cut) for case in cases]
     others = [result for result in results if result.priority != "critical"]
     blocked = [r.name for r in results if r.priority == "critical" and not r.passed]
     others_rate = sum(r.passed for r in others) / len(others) if others else None
@@ -183,11 +191,12 @@ def corpus_cases(cases: Sequence[EvalCase]) -> list[NamedCase]:
     return [NamedCase(case.record_id, "corpus", "high", case) for case in cases]
 
 
-def _result(case: NamedCase, answer: str | None) -> CaseResult:
+def _result(case: NamedCase, answer: str | None, cut: bool) -> CaseResult:
     if answer is None:
         failures, unchecked = ["there is no answer"], list[str]()
     else:
         failures, unchecked = failures_of(answer, case.case.checks)
+        failures = [*([CUT] if cut else []), *failures]
     return CaseResult(
         name=case.name,
         category=case.category,

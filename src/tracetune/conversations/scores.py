@@ -119,21 +119,31 @@ def expectation_of(record: SftTurn | DpoPair | EvalCase) -> Expectation:
     )
 
 
-def policy_score(answer: str, expected: Expectation) -> Score:
+def policy_score(answer: str, expected: Expectation, *, cut: bool = False) -> Score:
     """How directly an answer goes to work.
 
     .4 no permission + .3 no question at the end + .2 no options + .1 no stalling; each 1 less .3,
     all, .4 and .5 per occurrence, not below 0. A blank answer has 0.
+
+    Args:
+        answer: The answer.
+        expected: What is expected of it.
+        cut: Whether it was cut; how it would have ended is not measured then.
     """
     normal = normalise(answer, quote_chars=1)
     asked = 0 if expected.may_ask else 1
     parts: dict[str, float | None] = {
         "no_permission": max(0.0, 1 - 0.3 * asked * times(PERMISSION, normal)),
-        "no_question_end": 1.0 - asked * ends_with_question(normal),
+        "no_question_end": None if cut else 1.0 - asked * ends_with_question(normal),
         "no_options": max(0.0, 1 - 0.4 * asked * times(OPTIONS, normal)),
         "no_stalling": max(0.0, 1 - 0.5 * asked * times(PREAMBLES, normal)),
     }
-    return _weighted(_said(answer, parts), _POLICY)
+    return policy_of(_said(answer, parts))
+
+
+def policy_of(parts: Mapping[str, float | None]) -> Score:
+    """The policy score of its parts; those that are None are left out."""
+    return _weighted(parts, _POLICY)
 
 
 def format_score(answer: str, expected: Expectation) -> Score:
@@ -165,17 +175,22 @@ def content_score(answer: str, expected: Expectation) -> Score:
     return _weighted(parts, _CONTENT)
 
 
-def ab_score(answer: str, expected: Expectation) -> Score:
+def ab_score(answer: str, expected: Expectation, *, cut: bool = False) -> Score:
     """The heuristic of document 000's A/B comparison.
 
     −.3 per phrase of four that asks for permission, −.2 for a question at the end, +.2 for code
     where it is expected, up to +.1 for fifty words. A blank answer has the lowest score.
+
+    Args:
+        answer: The answer.
+        expected: What is expected of it.
+        cut: Whether its end is left out, because it or the one it is compared with was cut.
     """
     normal = normalise(answer, quote_chars=1)
     asked = 0 if expected.may_ask else 1
     parts: dict[str, float | None] = {
         "permission": 0.0 - 0.3 * asked * len(found(_AB_PERMISSION, normal)),
-        "question_end": 0.0 - 0.2 * asked * ends_with_question(normal),
+        "question_end": None if cut else 0.0 - 0.2 * asked * ends_with_question(normal),
         "code": 0.2 * (expected.wants_code and holds_code(answer)),
         "length": 0.1 * min(_own_words(answer), _AB_WORDS) / _AB_WORDS,
         "blank": 0.0 if answer.strip() else _AB_LEAST,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracetune.conversations.ab_options import TwinEvaluationOptions
-from tracetune.conversations.regression import NamedCase, failures_of
+from tracetune.conversations.regression import CUT, NamedCase, failures_of
 from tracetune.conversations.scores import (
     Expectation,
     Score,
@@ -64,6 +64,7 @@ COLUMNS: dict[str, str] = {
     "format": "double",
     "content": "double",
     "heuristic": "double",
+    "heuristic_open": "double",
     "agreement": "double",
     **{f"{score}_{part}": "double" for score, parts in PARTS.items() for part in parts},
 }
@@ -73,7 +74,9 @@ COLUMNS: dict[str, str] = {
 ``prompt`` (held-out prompts). ``answer_text`` is null where a prompt did not fit the model.
 ``passed`` and ``failures`` are of cases, ``target`` (what was answered in the conversation),
 ``reference_nats`` and ``agreement`` (F1 of the words of answer and target) of held-out prompts.
-``heuristic`` is document 000's score of the A/B comparison.
+``heuristic`` is document 000's score of the A/B comparison, ``heuristic_open`` the same without
+what the end of an answer decides. Of an answer that was cut (``finish`` is ``length``) the end is
+not measured: it has no ``heuristic`` and no ``policy_no_question_end``, and a case has failed.
 """
 
 
@@ -214,6 +217,7 @@ def cheap_answers(
 def table_row(one: Question, model: str, answer: Answer, nats: float | None) -> Document:
     """One answer with its scores as a row of the table."""
     text = None if answer.finish == "too_long" else answer.text
+    cut = answer.finish == "length"
     case = one.case
     row: Document = {
         "kind": one.kind,
@@ -237,24 +241,30 @@ def table_row(one: Question, model: str, answer: Answer, nats: float | None) -> 
         failures = (
             ["there is no answer"] if text is None else failures_of(text, case.case.checks)[0]
         )
+        failures = [*([CUT] if cut else []), *failures]
         row |= {"passed": not failures, "failures": "; ".join(failures)}
     if text is None:
         return row
     if one.target is not None:
         row["agreement"] = agreement(text, one.target)
-    return row | scores_of(text, one.expected)
+    return row | scores_of(text, one.expected, cut=cut)
 
 
-def scores_of(text: str, expected: Expectation) -> Document:
+def scores_of(text: str, expected: Expectation, *, cut: bool = False) -> Document:
     """Policy, format and content with their parts, and the heuristic of the A/B comparison."""
     found: dict[str, Score] = {
-        "policy": policy_score(text, expected),
+        "policy": policy_score(text, expected, cut=cut),
         "format": format_score(text, expected),
         "content": content_score(text, expected),
     }
     parts = {f"{n}_{part}": score.parts[part] for n, score in found.items() for part in PARTS[n]}
     values = {name: score.value for name, score in found.items()}
-    return values | parts | {"heuristic": ab_score(text, expected).value}
+    return {
+        **values,
+        **parts,
+        "heuristic": None if cut else ab_score(text, expected).value,
+        "heuristic_open": ab_score(text, expected, cut=True).value,
+    }
 
 
 def agreement(answer: str, target: str) -> float:

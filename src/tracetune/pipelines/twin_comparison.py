@@ -123,7 +123,7 @@ def both_comparisons(
         ours = prompts[adapter]
         groups = [row["group"] for row in ours]
         theirs = prompts[against]
-        result = compare([row["heuristic"] for row in ours], [row["heuristic"] for row in theirs])
+        result = compare(*twin_metrics.heuristics(ours, theirs))
         heuristic = twin_metrics.ab_figures(result, groups, evaluation)
     if report is not None:
         groups = [verdict["group"] for verdict in report["verdicts"]]

@@ -41,6 +41,8 @@ NOT_SHOWN = (
     "the regression suite and with what the other scores say.",
     "The twelve named cases are few and known to everybody. Their pass rates have wide intervals, "
     "and a model can be made to pass them without being better elsewhere.",
+    "An answer that was cut at its longest length has no end to judge: its cases have failed, and "
+    "its policy is that of the other parts. With many of them raise max_new_tokens.",
     "Held-out prompts are of the same people as the training rows, and each was answered after the "
     "real turns before it. In use a model reads its own earlier answers, and errors may add up.",
     "Agreement compares words with what was answered in the conversation. A good answer in other "
@@ -170,9 +172,7 @@ def judge_twin(
     scores = {
         "status": "judged" if rows else "unjudged",
         "models": {
-            model: twin_metrics.suite_figures(
-                cases, {row["row_id"]: row["answer_text"] for row in answers}, evaluation
-            )
+            model: twin_metrics.suite_figures(cases, answers, evaluation)
             for model, answers in of_cases.items()
         },
     }

@@ -71,8 +71,11 @@ def interval(
 
 
 def differences(ours: Rows, theirs: Rows, options: TwinEvaluationOptions) -> Document:
-    """What one model scores more than another on the prompts that both were measured on."""
-    pairs = list(zip(ours, theirs, strict=True))
+    """What one model scores more than another on the prompts that both were measured on.
+
+    Where one of two answers was cut, their policy is compared without their ends.
+    """
+    pairs = [_alike(a, b) for a, b in zip(ours, theirs, strict=True)]
     found = {}
     for name in MEASURES:
         both = [(a, b) for a, b in pairs if a[name] is not None and b[name] is not None]
@@ -80,6 +83,33 @@ def differences(ours: Rows, theirs: Rows, options: TwinEvaluationOptions) -> Doc
             [a[name] - b[name] for a, b in both], [a["group"] for a, _ in both], options
         )
     return found
+
+
+def _alike(ours: Document, theirs: Document) -> tuple[Document, Document]:
+    """Two answers with policy scores of the parts that are measured of both."""
+    from tracetune.conversations.scores import policy_of
+
+    names = PARTS["policy"]
+    common = [n for n in names if None not in (ours[f"policy_{n}"], theirs[f"policy_{n}"])]
+    if not common or len(common) == len(names):
+        return ours, theirs
+    first, second = (
+        {**one, "policy": policy_of({n: one[f"policy_{n}"] for n in common}).value}
+        for one in (ours, theirs)
+    )
+    return first, second
+
+
+def heuristics(ours: Rows, theirs: Rows) -> tuple[list[float | None], list[float | None]]:
+    """Scores of the A/B comparison; without their ends where one of two answers was cut."""
+    columns = [
+        "heuristic_open" if "length" in (a["finish"], b["finish"]) else "heuristic"
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    first, second = (
+        [row[column] for row, column in zip(rows, columns, strict=True)] for rows in (ours, theirs)
+    )
+    return first, second
 
 
 def ab_figures(result: AbResult, groups: Sequence[str], options: TwinEvaluationOptions) -> Document:
@@ -111,20 +141,22 @@ def share(passed: int, n: int) -> Document:
 
 
 def suite_figures(
-    cases: Sequence[NamedCase], answers: Mapping[str, str | None], options: TwinEvaluationOptions
+    cases: Sequence[NamedCase], rows: Rows, options: TwinEvaluationOptions
 ) -> Document:
     """The regression suite for one model.
 
     Args:
         cases: Named cases and those of the corpus.
-        answers: Name of a case → answer.
+        rows: Its answers to them.
         options: When the suite is passed.
 
     Returns:
         Pass rates of :data:`SETS` with intervals, ``others`` (cases that are not critical), names
         of critical cases that failed, whether the model may go on, and each case.
     """
-    result = judge(cases, answers, options.suite)
+    answers = {row["row_id"]: row["answer_text"] for row in rows}
+    cut = {row["row_id"] for row in rows if row["finish"] == "length"}
+    result = judge(cases, answers, options.suite, cut)
 
     def rate(chosen: list[CaseResult]) -> Document:
         return share(sum(case.passed for case in chosen), len(chosen))

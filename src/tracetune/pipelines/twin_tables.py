@@ -93,7 +93,7 @@ def _suite(scores: Document, metrics: Document) -> list[Document]:
         "id": "suite",
         "title": "Regression suite",
         "caption": "Cases passed, with the 95 % Wilson interval. Every critical case must pass, "
-        "and of the others a share. A case without an answer has failed.",
+        "and of the others a share. A case without an answer or with a cut one has failed.",
         "header": ["", "n", *models],
         "rows": [
             [
@@ -165,7 +165,9 @@ def _means(metrics: Document) -> list[Document]:
         "conversations, with the 95 % interval of a bootstrap over conversations. n: prompts to "
         "which a score applies; in a cell where a model has fewer. Own words: words shared with "
         "what was answered in the conversation. Own answer: how unlikely it was to the model, in "
-        "nats per token; lower is better, and only models with the same tokens compare.",
+        "nats per token; lower is better, and only models with the same tokens compare. Of answers "
+        "that were cut the end is not measured: policy is that of its other parts, and there is no "
+        "heuristic.",
         "header": ["", "n", *models],
         "rows": rows,
     }
