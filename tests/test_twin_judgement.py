@@ -351,7 +351,10 @@ def test_a_perfect_twin_is_promoted(asked, corpus):
     assert metrics["comparisons"]["base"]["policy"]["low"] > 0
     heuristic = metrics["ab"]["heuristic"]
     assert (heuristic["wins"], heuristic["losses"]) == (metrics["n"], 0)
-    assert heuristic["p"] == pytest.approx(2 * 0.5 ** metrics["n"])
+    # Prompts of one conversation are no independent witnesses.
+    assert metrics["groups"] < metrics["n"]
+    assert heuristic["groups"] == {"n": metrics["groups"], "won": metrics["groups"], "lost": 0}
+    assert heuristic["p"] == pytest.approx(2 * 0.5 ** metrics["groups"])
 
 
 def one_critical_fails(one: Question) -> str:
@@ -398,6 +401,10 @@ def test_who_leaves_hard_prompts_unanswered_is_compared_on_the_others(asked, cor
         asked, corpus, base=stalling, sft=lambda one: None if one.row_id in hard else own(one)
     )
     metrics, gate, _ = judged(predictions, corpus, candidates(sft="x"))
+    # One conversation shows no gain, however large it is.
+    assert check(gate, "policy_gain")["value"] is None
+    assert "too few conversations" in check(gate, "policy_gain")["words"]
+    assert "too few conversations" in gate["verdict"]
     assert metrics["models"]["sft"]["unanswered"] == len(hard)
     assert metrics["comparisons"]["nearest"]["agreement"]["n"] == 1
     assert "on 1 prompts" in check(gate, "holds_against_cheap")["words"]

@@ -82,6 +82,7 @@ def differences(ours: Rows, theirs: Rows, options: TwinEvaluationOptions) -> Doc
         found[name] = interval(
             [a[name] - b[name] for a, b in both], [a["group"] for a, _ in both], options
         )
+        found[name]["groups"] = len({a["group"] for a, _ in both})
     return found
 
 
@@ -115,6 +116,9 @@ def heuristics(ours: Rows, theirs: Rows) -> tuple[list[float | None], list[float
 def ab_figures(result: AbResult, groups: Sequence[str], options: TwinEvaluationOptions) -> Document:
     """Wins, losses and ties with rates, the exact sign test, and the interval of their difference.
 
+    The sign test is over conversations: prompts of one conversation resemble each other. A
+    conversation is won if more of its pairs are won than lost.
+
     Args:
         result: The comparison.
         groups: Conversation of each prompt.
@@ -124,10 +128,15 @@ def ab_figures(result: AbResult, groups: Sequence[str], options: TwinEvaluationO
 
     pairs = zip(result.outcomes, groups, strict=True)
     known = [(float(one), group) for one, group in pairs if one is not None]
+    balance: dict[str, float] = {}
+    for one, group in known:
+        balance[group] = balance.get(group, 0.0) + one
+    won, lost = (sum(sign * one > 0 for one in balance.values()) for sign in (1, -1))
     return {
         **result.model_dump(mode="json", exclude={"outcomes"}),
         # The sign test asks of discordant pairs what McNemar's exact test asks.
-        "p": mcnemar_exact(result.wins, result.losses) if result.n else None,
+        "p": mcnemar_exact(won, lost) if result.n else None,
+        "groups": {"n": len(balance), "won": won, "lost": lost},
         "difference": interval([one for one, _ in known], [group for _, group in known], options),
     }
 

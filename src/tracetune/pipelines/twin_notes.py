@@ -64,17 +64,17 @@ def _rewriting(report: Document) -> list[str]:
 
 def effect(metrics: Document) -> str:
     """What the number of held-out prompts and cases allows to see."""
-    n, cases = metrics["n"], metrics["cases"]
+    n, cases = metrics["groups"], metrics["cases"]
     least = smallest_effect(n, _LEVEL)
     if least is None:
         words = (
-            f"{n} held-out prompts are too few for a sign test to reach p < {_LEVEL:g}, whatever "
-            "the answers are."
+            f"{n} held-out conversations are too few for a sign test to reach p < {_LEVEL:g}, "
+            "whatever the answers are."
         )
     else:
         words = (
-            f"With {n} held-out prompts the A/B comparison can reach p < {_LEVEL:g} only if at "
-            f"least {round(least * n)} of them are won and none is lost."
+            f"With {n} held-out conversations the A/B comparison can reach p < {_LEVEL:g} only if "
+            f"at least {round(least * n)} of them are won and none is lost."
         )
     return (
         f"{words} The suite has {cases['suite']} named cases and {cases['corpus']} of held-out "

@@ -232,7 +232,8 @@ def _comparison(metrics: Document) -> Document:
         "caption": "Pairs of answers to the same held-out prompt. A judge is asked in both orders, "
         "and wins and losses need both replies. Failed pairs (a missing answer or reply) are in "
         "no rate. Difference: won less lost, with the 95 % interval of a bootstrap over "
-        "conversations; p of the exact sign test.",
+        "conversations; p of the exact sign test over conversations, each won or lost by most of "
+        "its pairs.",
         "header": ["", "n", "Won", "Lost", "Ties", "Failed", "Won / lost", "Difference", "p"],
         "rows": rows,
     }

@@ -23,6 +23,10 @@ WORDS = {
 
 CHEAP = ("nearest", CANNED)
 
+FEWEST_GROUPS = 6
+"""Fewest conversations from which a gain is told: with fewer no sign test reaches p < 0.05 either,
+and a bootstrap of so few draws the same ones again."""
+
 _FAILED = {
     "critical_cases": "critical cases of the regression suite fail",
     "other_cases": "too few of the other cases pass",
@@ -31,7 +35,11 @@ _FAILED = {
     "own_answers": "a cheap baseline is as near to the answers of the conversations",
     "ab_not_lost": "it loses the A/B comparison",
 }
-_UNMEASURED = {"ab_not_lost": "no pair of answers could be compared"}
+_UNMEASURED = {
+    "policy_gain": "there are too few conversations to tell whether its policy score is higher "
+    "than that of the base",
+    "ab_not_lost": "no pair of answers could be compared",
+}
 """What is said instead where a condition fails because nothing could be measured."""
 
 
@@ -113,6 +121,15 @@ def _others(suite: Document, options: TwinEvaluationOptions) -> Check:
 
 def _policy_gain(metrics: Document) -> Check:
     models, gain = metrics["models"], metrics["comparisons"]["base"]["policy"]
+    if gain["groups"] < FEWEST_GROUPS:
+        return Check(
+            name="policy_gain",
+            value=None,
+            limit=0.0,
+            passed=False,
+            words=f"too few conversations: both models answered {gain['n']} held-out prompts of "
+            f"{gain['groups']}, at least {FEWEST_GROUPS} are needed to tell a gain",
+        )
     return Check(
         name="policy_gain",
         value=gain["low"],
@@ -190,6 +207,6 @@ def _ab(metrics: Document) -> Check:
         passed=by["wins"] >= by["losses"],
         words=f"against the {WORDS[against]}, judged by {judge}: {by['wins']} won, "
         f"{by['losses']} lost, {by['ties']} ties of {by['n']} ({by['failed']} more failed); "
-        f"sign test {p_value(by['p'])}, difference {points(difference['mean'])} "
-        f"{span(difference['low'], difference['high'])}; it must not lose more than it wins",
+        f"sign test over {by['groups']['n']} conversations {p_value(by['p'])}, "
+        f"difference {points(difference['mean'])} {span(difference['low'], difference['high'])}; it must not lose more than it wins",
     )
