@@ -208,5 +208,6 @@ def _ab(metrics: Document) -> Check:
         words=f"against the {WORDS[against]}, judged by {judge}: {by['wins']} won, "
         f"{by['losses']} lost, {by['ties']} ties of {by['n']} ({by['failed']} more failed); "
         f"sign test over {by['groups']['n']} conversations {p_value(by['p'])}, "
-        f"difference {points(difference['mean'])} {span(difference['low'], difference['high'])}; it must not lose more than it wins",
+        f"difference {points(difference['mean'])} {span(difference['low'], difference['high'])}; "
+        "it must not lose more than it wins",
     )
