@@ -41,6 +41,8 @@ def fails(project: Project, *expected: str, params: str = "", pipeline: str = "d
         ("name=../x", ["'../x' is not a tenant or name"]),
         ("tenant=Acme", ["'Acme' is not a tenant or name"]),
         ("name=007", ["7 is not a tenant or name"]),
+        ("together.judge_on=endpoint", ["an endpoint has only what was trained there"]),
+        ("backend=together", ["no hosted model is known for base_model.id='embedded'"]),
         ("tenant=nobody", ["no telemetry of this tenant", "tenants with telemetry: demo"]),
         ("telemetry.project=other", ["holds project 'demo', not 'other'", "--pipeline=phoenix"]),
         (

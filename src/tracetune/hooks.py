@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from tracetune.errors import ConfigurationError
+from tracetune.pipelines.answering import check_places
 from tracetune.runs import (
     RunLock,
     code_commit,
@@ -79,6 +80,9 @@ class ProjectHooks:
         root, parameters = self._data_root(), self._context.params
         if "params:report_to" in pipeline.inputs():  # before anything is paid or trained
             tracking.check(tracking.tools_of(parameters["report_to"]))
+        if {"params:backend", "params:base_model", "params:together"} <= pipeline.inputs():
+            names = ("backend", "base_model", "together")
+            check_places(*(catalog.load(f"params:{name}") for name in names))
         self._lock = RunLock(root / "locks" / parameters["tenant"] / f"{parameters['name']}.lock")
         self._lock.acquire()
         self._done, self._total = 0, len(pipeline.nodes)

@@ -19,9 +19,11 @@ from tracetune.backends.together_options import TogetherOptions
 from tracetune.backends.together_prices import Price, price, price_lines
 from tracetune.errors import ConfigurationError, DataError, ServerError
 from tracetune.evaluation.generate import load_generator
-from tracetune.files import read_json
-from tracetune.pipelines.answering import why_unasked
+from tracetune.files import read_json, write_json
+from tracetune.pipelines.answering import askable, check_places, why_unasked
+from tracetune.pipelines.judgement_stage import collect_adapters
 from tracetune.pipelines.prepare_stage import resolve_base, resolve_previous_cli
+from tracetune.runs import no_release
 from tracetune.training import base as base_model
 from tracetune.training.base import TOKENIZER_FILES, BaseModelRef
 from tracetune.training.job import TrainingJob, build_job, write_dataset
@@ -97,6 +99,40 @@ def test_hosted_models_are_asked_only_where_that_is_wanted(base: BaseModelRef) -
     assert "together.judge_on=endpoint" in reason
     assert why_unasked(bare, TogetherOptions(judge_on="endpoint")) == ""
     assert why_unasked(copy, TogetherOptions()) == ""
+
+
+def test_places_that_do_not_go_together_are_refused_before_anything_is_done(
+    base: BaseModelRef,
+) -> None:
+    chosen, endpoint = BaseModelOptions(id=MODEL), TogetherOptions(judge_on="endpoint")
+    with pytest.raises(ConfigurationError, match="has only what was trained there"):
+        check_places("local", chosen, endpoint)
+    copy = BaseModelOptions(id=base.path)
+    for nameless in (BaseModelOptions(id="embedded"), copy):
+        with pytest.raises(ConfigurationError, match="no hosted model is known"):
+            check_places("together", nameless, TogetherOptions())
+    check_places("local", copy, TogetherOptions())
+    check_places("together", chosen, endpoint)
+    check_places("together", copy, TogetherOptions(model=MODEL))
+
+
+def test_an_earlier_adapter_that_no_endpoint_has_is_not_asked_there(tmp_path: Path) -> None:
+    here, there = folders(tmp_path)["sft"], tmp_path / "local"
+    write_json(there / "manifest.json", {"remote": None})
+    known, other = (
+        {**no_release(""), "path": str(path), "pipeline": "twin", "version": "v1"}
+        for path in (here, there)
+    )
+    assert askable(known, "endpoint") == known
+    assert askable(other, "local") == other
+    stages = {"sft_adapter": here, "sft_plan": {"job": {}}}
+    write_json(here / "status.json", {"status": "trained"})
+    found = collect_adapters(other, {}, None, stages, "", "endpoint")
+    assert list(found["adapters"]) == ["sft"]
+    assert found["previous"]["path"] is None
+    assert "was not trained at Together AI" in found["previous"]["reason"]
+    found = collect_adapters(known, {}, None, stages, "", "endpoint")
+    assert list(found["adapters"]) == ["previous", "sft"]
 
 
 def test_the_hosted_model_is_the_named_one(base: BaseModelRef, sft: TrainingJob) -> None:

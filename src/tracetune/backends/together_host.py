@@ -210,7 +210,7 @@ def together_host(
         DataError: An adapter was not trained at Together AI.
         ServerError: A left-over endpoint cannot be deleted.
     """
-    models = {name: _job_of(name, folder) for name, folder in adapters.items()}
+    models = {name: _known_job(name, folder) for name, folder in adapters.items()}
     key = sha256_json(["endpoint", options.base_url, sorted(models.values())])
     with (
         endpoint_service(options, jobs) as service,
@@ -219,16 +219,24 @@ def together_host(
         yield TogetherHost(models, options, service, endpoint, jobs.endpoints.folder / _ANSWERS)
 
 
-def _job_of(name: str, folder: Path) -> str:
+def job_of(folder: Path) -> str | None:
+    """The job at Together AI that trained an adapter; None if it was trained elsewhere."""
     manifest = folder / "manifest.json"
     made: Any = read_json(manifest).get("remote") if manifest.is_file() else None
     if not isinstance(made, dict) or made.get("backend") != "together":
+        return None
+    return str(made["id"])
+
+
+def _known_job(name: str, folder: Path) -> str:
+    found = job_of(folder)
+    if found is None:
         raise DataError(
             f"the adapter {name!r} was not trained at Together AI, so no endpoint has it",
             where=str(folder),
             remedy="set together.judge_on=local",
         )
-    return str(made["id"])
+    return found
 
 
 def _without_tools(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -174,10 +174,22 @@ def choose(job: TrainingJob, given: str | None) -> str:
     Raises:
         ConfigurationError: None is known for the base, or the name is one for inference only.
     """
+    return hosted_name(job.base.hosted or job.base.id, given)
+
+
+def hosted_name(base: str, given: str | None) -> str:
+    """The hosted model of a base; known before anything is done.
+
+    Args:
+        base: ``base_model.id``, or the name of its folder.
+        given: ``together.model``.
+
+    Raises:
+        ConfigurationError: None is known for the base, or the name is one for inference only.
+    """
     if given is not None:
         refuse_inference_names(given)
         return given
-    base = job.base.hosted or job.base.id
     refuse_inference_names(base, where="base_model.id")
     for row in table().models:
         if base in (row.id, row.hub):

@@ -9,11 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together_options import TogetherOptions
+from tracetune.errors import ConfigurationError
+from tracetune.runs import no_release
+from tracetune.training.options import BaseModelOptions
 
 if TYPE_CHECKING:
     from tracetune.evaluation.asked import Asked
 
 Document = dict[str, Any]
+
+
+def check_places(backend: str, base: BaseModelOptions, together: TogetherOptions) -> None:
+    """Refuses places of training and judgement that do not go together, before anything is done.
+
+    Args:
+        backend: Where models are trained.
+        base: Which base model.
+        together: Which hosted model it is, and where the models are asked.
+
+    Raises:
+        ConfigurationError: An endpoint cannot have what is trained here, or no hosted model is
+            known for the base.
+    """
+    if backend == "together":
+        from tracetune.backends.together_models import hosted_name
+
+        folder = Path(base.id).expanduser()
+        hosted_name(folder.resolve().name if folder.is_dir() else base.id, together.model)
+    elif together.judge_on == "endpoint":
+        raise ConfigurationError(
+            f"an endpoint has only what was trained there, and backend={backend} trains elsewhere",
+            where="together.judge_on",
+            remedy="set together.judge_on=local, or backend=together",
+        )
 
 
 def why_unasked(base: Document, together: TogetherOptions) -> str:
@@ -29,6 +57,25 @@ def why_unasked(base: Document, together: TogetherOptions) -> str:
         f"the weights of {base['id']} are not on this machine, so its adapters cannot be asked "
         "here; name a local copy in base_model.local, or set together.judge_on=endpoint to ask "
         "them at Together AI (billed by the minute), and run again: what was trained stays"
+    )
+
+
+def askable(previous: Document, asked_at: str) -> Document:
+    """The adapter released before; none if it cannot be asked where the others are.
+
+    Args:
+        previous: The adapter, or none with the reason.
+        asked_at: ``local`` or ``endpoint``.
+    """
+    if previous["path"] is None or asked_at == "local":
+        return previous
+    from tracetune.backends.together_host import job_of
+
+    if job_of(Path(previous["path"])):
+        return previous
+    return no_release(
+        f"version {previous['version']} of {previous['pipeline']} was not trained at Together AI, "
+        "so no endpoint has it"
     )
 
 

@@ -12,7 +12,7 @@ from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together_options import TogetherOptions
 from tracetune.evaluation.options import EvaluationOptions
 from tracetune.outputs import OutputSpec
-from tracetune.pipelines.answering import asked, why_unasked
+from tracetune.pipelines.answering import askable, asked, why_unasked
 from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.namespaces import shared
 from tracetune.pipelines.release_stage import release_stage
@@ -89,6 +89,7 @@ def collect_adapters(
         job = stages["dpo_plan"]["job"]
         reference = "sft" if job["start_from"] else "base"
         rewards = {"reference": reference, "beta": job["trainer"]["beta"]}
+    previous = askable(previous, asked_at)
     first = {} if previous["path"] is None else {"previous": previous["path"]}
     return {
         "judged": judged,
