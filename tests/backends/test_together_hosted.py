@@ -11,7 +11,8 @@ import pytest
 from tests.backends.endpoint_helpers import ask, finished_jobs, folders
 from tests.backends.helpers import MODEL, backend, options, train
 from tests.backends.together_server import KEY, Server, running_server
-from tests.training.helpers import TINY, examples, pairs
+from tests.training.helpers import TINY, dpo_job, examples, pairs
+from tracetune.backends.endpoint_records import EndpointRecord
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together_check import check_lines
 from tracetune.backends.together_models import choose, table
@@ -243,6 +244,52 @@ def test_a_price_by_the_table(sft: TrainingJob, tmp_path: Path) -> None:
     assert "2026-05-08" in lines[1]
     assert "Budget: $10.00" in lines[2]
     assert "above the budget" in price_lines([("sft", priced(sft, tmp_path, budget_usd=0))])[-1]
+
+
+def test_a_job_that_is_paid_is_not_priced_again(
+    server: Server, base: BaseModelRef, sft: TrainingJob, tmp_path: Path
+) -> None:
+    given, jobs = options(server), RemoteJobs(tmp_path / "jobs", KEY)
+    before = price(sft, given, jobs, "dpo.sft")
+    assert before.paid == ""
+    assert (before.least_usd or 0) > 0
+    folder = train(backend(server, tmp_path), sft, tmp_path)
+    [record] = jobs.all()
+    found = price(sft, given, jobs, "dpo.sft")
+    assert (found.paid, found.least_usd, found.most_usd) == (record.id, 0.0, 0.0)
+    line = price_lines([("sft", found)])[0]
+    assert "already paid" in line
+    assert record.id in line
+    # A dry run plans DPO without the adapter that it will go on from.
+    planned, real = (
+        dpo_job(base, tmp_path / "pairs", start, per_device_train_batch_size=8)
+        for start in (None, folder)
+    )
+    assert price(planned, given, jobs, "dpo.dpo").paid == ""
+    second = train(backend(server, tmp_path), real, tmp_path / "second")
+    made = read_json(second / "manifest.json")["remote"]["id"]
+    assert price(planned, given, jobs, "dpo.dpo").paid == made != record.id
+    jobs.save(record, state="failed")
+    assert price(sft, given, jobs, "dpo.sft").paid == ""
+
+
+def test_a_dry_run_tells_of_the_endpoint(sft: TrainingJob, tmp_path: Path) -> None:
+    assert "Endpoint" not in " ".join(price_lines([("sft", priced(sft, tmp_path))]))
+    first = price_lines([("sft", priced(sft, tmp_path, judge_on="endpoint"))])
+    assert "billed for at most 90 minutes" in first[-2]
+    RemoteJobs(tmp_path, None).endpoints.save(
+        EndpointRecord(
+            base_url=None,
+            project="p",
+            name="tt-01234567-01234567",
+            usd_per_hour=3.99,
+            hardware="h",
+            minutes=60,
+            intended_at="2026-11-20T00:00:00Z",
+        )
+    )
+    told = price_lines([("sft", priced(sft, tmp_path, judge_on="endpoint"))])
+    assert "at most $5.99, for 90 minutes at $3.99 an hour" in told[-2]
 
 
 def test_every_model_of_the_table_has_a_rate() -> None:

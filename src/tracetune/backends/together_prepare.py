@@ -102,6 +102,17 @@ def prepare(job: TrainingJob, options: TogetherOptions, stage: str) -> Prepared:
     )
 
 
+def key_from(prepared: Prepared, options: TogetherOptions, checkpoint: str) -> str:
+    """The hash that a job would have if it went on from another one.
+
+    Args:
+        prepared: The job, as it is known before that one is there.
+        options: Parameters.
+        checkpoint: Id of the other job.
+    """
+    return _key(prepared.job, options, prepared.model, checkpoint, prepared.files)
+
+
 def _leave_out(compiled: Compiled, report: CheckReport) -> bool:
     """Removes rows that are too long; whether there were any."""
     long = {problem.line for problem in report.problems if problem.long}

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tracetune.backends.endpoint_records import IDLE_MINUTES
 from tracetune.backends.remote import RemoteJobs
 from tracetune.backends.together_models import table
 from tracetune.backends.together_options import TogetherOptions
-from tracetune.backends.together_prepare import Prepared, prepare
+from tracetune.backends.together_prepare import Prepared, key_from, prepare
 from tracetune.backends.together_request import essence
 from tracetune.training.job import TRAIN_FILE, VALIDATION_FILE, TrainingJob
 
@@ -36,6 +37,11 @@ class Price(BaseModel):
         as_of: Day of the rates.
         budget_usd: ``together.budget_usd``.
         spent_usd: What earlier jobs and endpoints of the tenant and name cost or can cost.
+        paid: Id of the job of an earlier run that is taken up, so that nothing more is paid; empty
+            if a job would be created.
+        endpoint_minutes: Most minutes for which the endpoint of the judgement is billed; None if
+            none is wanted.
+        endpoint_hour_usd: What the last endpoint cost an hour; None if there was none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +59,9 @@ class Price(BaseModel):
     as_of: str
     budget_usd: float
     spent_usd: float
+    paid: str = ""
+    endpoint_minutes: float | None = None
+    endpoint_hour_usd: float | None = None
 
 
 def price(job: TrainingJob, options: TogetherOptions, jobs: RemoteJobs, stage: str) -> Price:
@@ -75,6 +84,11 @@ def price(job: TrainingJob, options: TogetherOptions, jobs: RemoteJobs, stage: s
     tokens = asked["n_epochs"] * train + asked["n_evals"] * validation
     known = table()
     rate = known.rate(prepared.model)
+    least = rate and round(tokens * rate.least / 1e6, 4)
+    most = rate and round(tokens * rate.most / 1e6, 4)
+    paid = _paid(prepared, options, jobs)
+    at_endpoint = options.judge_on == "endpoint"
+    opened = jobs.endpoints.all() if at_endpoint else []
     return Price(
         model=prepared.model,
         rows=prepared.rows,
@@ -84,12 +98,29 @@ def price(job: TrainingJob, options: TogetherOptions, jobs: RemoteJobs, stage: s
         validation_tokens=validation,
         tokens=tokens,
         counted_by=prepared.counted_by,
-        least_usd=rate and round(tokens * rate.least / 1e6, 4),
-        most_usd=rate and round(tokens * rate.most / 1e6, 4),
+        least_usd=0.0 if paid else least,
+        most_usd=0.0 if paid else most,
         as_of=known.rates.as_of,
         budget_usd=options.budget_usd,
         spent_usd=jobs.spent(),
+        paid=paid,
+        endpoint_minutes=options.endpoint_minutes + IDLE_MINUTES if at_endpoint else None,
+        endpoint_hour_usd=opened[-1].usd_per_hour if opened else None,
     )
+
+
+def _paid(prepared: Prepared, options: TogetherOptions, jobs: RemoteJobs) -> str:
+    """The job of an earlier run that this one would take up, unless it failed.
+
+    A dry run does not know yet which job DPO will go on from: it may be any earlier one.
+    """
+    earlier = [job for job in jobs.all() if job.id]
+    keys = [prepared.key]
+    if prepared.job.method == "dpo" and not prepared.checkpoint:
+        from_sft = [job.id for job in earlier if job.job.method == "sft"]
+        keys += [key_from(prepared, options, checkpoint) for checkpoint in from_sft]
+    healthy = (job for job in earlier if job.state not in ("failed", "cancelled"))
+    return next((job.id for job in healthy if job.key in keys), "")
 
 
 def _billed(prepared: Prepared, name: str, asked: dict[str, Any]) -> int:
@@ -117,6 +148,8 @@ def price_lines(prices: Sequence[tuple[str, Price]]) -> list[str]:
             f"Together AI: {_range(least, most)} by the rates of {first.as_of}. They are public "
             "per size of model only; the range goes from LoRA with SFT to all weights with DPO."
         )
+    if first.endpoint_minutes is not None:
+        lines.append(_endpoint(first.endpoint_minutes, first.endpoint_hour_usd))
     lines.append(
         f"Budget: ${first.budget_usd:.2f} (together.budget_usd), ${first.spent_usd:.2f} of it "
         "spent or reserved. The service states the price of a job before it is created."
@@ -126,7 +159,26 @@ def price_lines(prices: Sequence[tuple[str, Price]]) -> list[str]:
     return lines
 
 
+def _endpoint(minutes: float, hour: float | None) -> str:
+    """What the endpoint of the judgement costs at most; nobody is asked for its price yet."""
+    start = "Endpoint for the judgement (together.judge_on=endpoint):"
+    if hour is None:
+        return (
+            f"{start} billed for at most {minutes:g} minutes; the service states its price an hour "
+            "before it is opened, and the most it can cost must fit into the budget."
+        )
+    return (
+        f"{start} at most ${hour * minutes / 60:.2f}, for {minutes:g} minutes at ${hour:.2f} an "
+        "hour, which the last one cost; it must fit into the budget."
+    )
+
+
 def _line(stage: str, found: Price) -> str:
+    if found.paid:
+        return (
+            f"{stage.upper()} at Together AI ({found.model}): already paid, job {found.paid} of an "
+            "earlier run is taken up, $0.00."
+        )
     about = "" if found.counted_by == "tokenizer" else " (estimated from bytes)"
     epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     parts = f"{epochs} x {found.train_tokens:,} tokens"
