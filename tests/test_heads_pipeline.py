@@ -21,8 +21,10 @@ from tracetune.conversations.reading import Place
 from tracetune.conversations.trajectory_rows import read_rows, tuning_examples
 from tracetune.errors import ConfigurationError, DataError
 from tracetune.evaluation.answer import answer_once
+from tracetune.evaluation.heads_judge import nothing_judged
 from tracetune.export.merge import open_release
 from tracetune.pipelines.heads_data_stage import VARIANTS, make_turns
+from tracetune.pipelines.heads_judgement_stage import release_heads
 from tracetune.pipelines.heads_training_stage import (
     HeadsParameters,
     decide_heads,
@@ -36,7 +38,7 @@ from tracetune.runs import write_skipped
 from tracetune.splits import SplitManifest, verify
 from tracetune.training.heads.config import read_config
 from tracetune.training.options import SftOptions
-from tracetune.twin_style import json_lines, styles, turns_in
+from tracetune.twin_style import json_lines, styles, threshold_of, turns_in
 
 pytestmark = pytest.mark.training
 WHERE = "demo/demo/heads"
@@ -368,6 +370,19 @@ def test_phase_1_is_the_named_adapter_else_that_of_this_run(tmp_path):
     (folder / "adapter_config.json").write_text("{}")
     for given in (folder, folder.parent):
         assert phase_1_adapter(skipped, str(given)) == folder.resolve()
+
+
+def test_heads_are_released_without_a_threshold_if_nothing_was_judged(tmp_path):
+    trained = tmp_path / "causal"
+    trained.mkdir()
+    (trained / "status.json").write_text('{"status": "trained", "job_hash": "x"}')
+    metrics, gate = nothing_judged("no turn was held out")
+    folder = release_heads(
+        trained, {}, divided(many()), metrics, gate.model_dump(mode="json"), tmp_path
+    )
+    assert json.loads((folder / "serving.json").read_text())["pattern_threshold"] is None
+    assert json.loads((folder / "gate.json").read_text())["verdict"] == gate.verdict
+    assert threshold_of(folder) == 0.5
 
 
 def test_heads_wait_for_a_phase_1_that_runs_elsewhere(tmp_path):

@@ -110,13 +110,18 @@ def styles(heads: Path, rows: Sequence[TrajectoryRow]) -> list[TurnStyle]:
     ]
 
 
+UNCHOSEN_THRESHOLD = 0.5
+"""Probability from which a pattern is named if the run held nothing out to choose one with."""
+
+
 def threshold_of(heads: Path) -> float:
-    """The probability from which a pattern is named; chosen on validation turns.
+    """The probability from which a pattern is named: as the judgement chose it, else one half.
 
     Args:
         heads: Folder that the pipeline ``heads`` released.
     """
-    return float(read_json(heads / "serving.json")["pattern_threshold"])
+    chosen = read_json(heads / "serving.json")["pattern_threshold"]
+    return UNCHOSEN_THRESHOLD if chosen is None else float(chosen)
 
 
 def lines_of(found: Sequence[TurnStyle], threshold: float) -> list[str]:

@@ -172,7 +172,8 @@ def release_heads(
 ) -> Path:
     """The causal heads with what serving needs: base, merged phase 1, threshold, verdict.
 
-    They are released whatever the gate says: the verdict travels with them.
+    They are released whatever the gate says: the verdict travels with them. Where nothing was
+    judged no threshold was chosen, and none (null) stands there.
     """
     from tracetune.files import atomic_folder, write_json
     from tracetune.splits_derived import fitted_groups
@@ -181,6 +182,7 @@ def release_heads(
     if status.status != "trained":
         shutil.rmtree(folder, ignore_errors=True)
         return write_skipped(folder, status.reason, status.status)
+    thresholds = metrics["patterns"]["thresholds"] if metrics["status"] == "judged" else {}
     with atomic_folder(folder) as temporary:
         shutil.copytree(causal_heads, temporary, dirs_exist_ok=True)
         write_json(temporary / "gate.json", gate)
@@ -189,7 +191,7 @@ def release_heads(
             {
                 "base": base,
                 "model_type": "heads",
-                "pattern_threshold": metrics["patterns"]["thresholds"][RELEASED],
+                "pattern_threshold": thresholds.get(RELEASED),
                 "output": {"compare": "heads"},
                 "trained_until": None,
                 "fitted_groups": fitted_groups(SplitManifest.model_validate(splits)),
