@@ -157,16 +157,29 @@ def test_f1_by_hand():
     labels[0, 1] = True
     said[:2, 0] = True
     said[3, 0] = True
-    said[:, 2] = True  # never there: not in the mean, though it is wrong
+    said[:, 2] = True  # never there: not in the mean, 4 false
     draws = Draws(["a", "a", "b", "b"], 50, 0)
     micro, macro = f1(said, labels, draws)
     # pattern 0: 2 hits, 1 false, 1 missed; pattern 1: 1 missed
-    assert micro[0] == pytest.approx(4 / (4 + 1 + 2))
+    assert micro[0] == pytest.approx(4 / (4 + (1 + 4) + 2))
     assert macro[0] == pytest.approx((4 / 6 + 0) / 2)
     found = per_pattern(said, labels)["directive"]
     assert (found["hits"], found["false"], found["missed"], found["rest"]) == (2, 1, 1, 0)
     assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
     assert per_pattern(said, labels)[PATTERNS[5]]["f1"] is None
+
+
+def test_what_is_named_of_a_pattern_that_does_not_occur_costs_micro_f1():
+    labels, said = np.zeros((20, 12), dtype=bool), np.zeros((20, 12), dtype=bool)
+    labels[:10, 0] = said[:10, 0] = True
+    said[:, PATTERNS.index("reflection")] = True
+    draws = Draws([str(number) for number in range(20)], 200, 1)
+    micro, macro = f1(said, labels, draws)
+    assert micro[0] == pytest.approx(0.5)  # 10 hits, 20 named in vain
+    assert macro[0] == pytest.approx(1.0)
+    # Thresholds are chosen by the same measure: 0.6 keeps what is right and drops the rest.
+    chances = np.where(labels, 0.9, np.where(said, 0.6, 0.1))
+    assert best_threshold(chances, labels) > 0.6
 
 
 def test_the_best_constant_answer_has_the_best_micro_f1_of_all_constant_answers():

@@ -110,12 +110,13 @@ def best_threshold(chances: Floats, labels: Flags) -> float:
 
 
 def f1(said: Flags, labels: Flags, draws: Draws) -> tuple[Estimate, Estimate]:
-    """Micro and macro F1 over the patterns that occur among the held-out turns.
+    """Micro F1 over all patterns, macro F1 over those that occur among the held-out turns.
 
-    In a draw in which a pattern neither occurs nor is named, its F1 is undefined and left out.
+    A pattern that does not occur costs micro F1 what is named of it. In a draw in which a pattern
+    neither occurs nor is named, its F1 is undefined and left out of the mean.
     """
     seen = labels.any(axis=0)
-    counts = np.stack([said & labels, said & ~labels, ~said & labels], axis=1)[:, :, seen]
+    counts = np.stack([said & labels, said & ~labels, ~said & labels], axis=1)
     total, drawn = draws.sums(counts)
 
     def ratio(hits: Floats, false: Floats, missed: Floats) -> Floats:
@@ -123,6 +124,7 @@ def f1(said: Flags, labels: Flags, draws: Draws) -> tuple[Estimate, Estimate]:
             return np.asarray(2 * hits / (2 * hits + false + missed))
 
     micro = float(ratio(*total.sum(axis=-1))), ratio(*np.moveaxis(drawn.sum(axis=-1), 1, 0))
+    total, drawn = total[:, seen], drawn[:, :, seen]
     each = ratio(*np.moveaxis(drawn, 1, 0))
     defined = ~np.isnan(each)
     means = np.where(defined, each, 0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
