@@ -323,6 +323,21 @@ def test_styles_are_told_apart_by_author_where_there_are_two():
         assert len({extra.style_group for extra in extras}) == expected
 
 
+def test_a_system_turn_makes_no_second_author():
+    talks = many(people=("Ada",))
+    for place, found in enumerate(talks):
+        first, *rest = found.turns
+        system = first.model_copy(
+            update={"id": "s", "role": "system", "name": None, "content": "Be brief."}
+        )
+        turns = [system, first.model_copy(update={"parent": "s"}), *rest]
+        talks[place] = found.model_copy(update={"turns": turns})
+    _, extras, _ = make_turns(talks, divided(talks), HeadsDataOptions(), variant="causal")
+    assert "system" in {extra.role for extra in extras}
+    assert len({extra.author for extra in extras}) == 3  # Ada, the assistant, who wrote the system
+    assert all(extra.style_group == extra.conversation_id for extra in extras)
+
+
 def test_conversations_nobody_answered_are_left_out():
     talks = [*many(), talk(99, "Is anybody there?")]
     turns, _, _ = make_turns(talks, divided(talks), HeadsDataOptions(), variant="full")

@@ -86,8 +86,8 @@ def head_extras(
 
 
 def people(conversations: Iterable[Sequence[SpokenTurn]]) -> set[str]:
-    """The people who wrote; assistants are none."""
-    return {turn.author for turns in conversations for turn in turns if turn.role != "assistant"}
+    """The people who wrote turns of the user; a system turn makes nobody an author."""
+    return {turn.author for turns in conversations for turn in turns if turn.role == "user"}
 
 
 def tuning_examples(
