@@ -237,16 +237,22 @@ def test_the_same_from_python_and_in_document_001s_form(twin, tmp_path):
     heads = latest(twin, "06_models", "release/adapter")
     sample = twin.path / "data/01_raw/demo/conversations/plain/notes.jsonl"
     turns = turns_in(sample, read_config(heads).reference, PrivacyOptions())
-    found = styles(heads, turns[:3])
+    found = styles(heads, turns[:3], variant="causal")
     assert [turn.row_id for turn in found] == [row.row_id for row in turns[:3]]
     assert sum(number**2 for number in found[0].style_signature) == pytest.approx(1, abs=1e-4)
     assert set(found[0].patterns) == set(PATTERNS)
     assert len(found[0].ends_within) == 8
     again = tmp_path / "rows.jsonl"
     again.write_text("".join(row.model_dump_json() + "\n" for row in turns[:3]))
-    assert turns_in(again, read_config(heads).reference, PrivacyOptions()) == turns[:3]
+    made = read_config(heads).reference
+    assert turns_in(again, made, PrivacyOptions(), variant="causal") == turns[:3]
+    result = twin.kedro("twin", "style", str(again), "--env=test", "--variant=full")
+    assert result.returncode != 0
+    assert "trained on 'causal'" in " ".join(result.stdout.split())
     assert json.loads(json_lines(found)[0])["row_id"] == found[0].row_id
-    assert styles(heads, turns[:3]) == found
+    assert styles(heads, turns[:3], variant="causal") == found
+    with pytest.raises(ConfigurationError, match="trained on 'causal'"):
+        styles(heads, turns[:3], variant="full")
 
 
 def test_files_that_cannot_be_read_are_told(twin, tmp_path):

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tracetune.conversations.coordinates import spoken
 from tracetune.conversations.read import read_file, redacted
 from tracetune.conversations.trajectory_rows import read_rows, trajectory_rows
-from tracetune.errors import DataError
+from tracetune.errors import ConfigurationError, DataError
 from tracetune.files import read_json
 from tracetune.privacy import PrivacyOptions, Redactor
-from tracetune.records.heads import PATTERNS, PHASES, TrajectoryReference, TrajectoryRow
+from tracetune.records.heads import (
+    PATTERNS,
+    PHASES,
+    HeadVariant,
+    TrajectoryReference,
+    TrajectoryRow,
+)
 
 if TYPE_CHECKING:
     from tracetune.training.heads.api import Encoded
@@ -46,7 +52,11 @@ class TurnStyle:
 
 
 def turns_in(
-    file: Path, reference: TrajectoryReference, privacy: PrivacyOptions
+    file: Path,
+    reference: TrajectoryReference,
+    privacy: PrivacyOptions,
+    *,
+    variant: HeadVariant | None = None,
 ) -> list[TrajectoryRow]:
     """The turns of a file, with coordinates as the heads were trained on.
 
@@ -55,15 +65,26 @@ def turns_in(
             coordinates are taken as they stand.
         reference: How coordinates are made; of the trained heads.
         privacy: How texts are redacted, as before training.
+        variant: What the coordinates of document 001's JSONL may know; None: ``reference.json``
+            beside the file says it, as beside the rows that the pipeline writes.
 
     Raises:
-        DataError: The file cannot be read, or nothing is said in it.
+        DataError: The file cannot be read, nothing is said in it, or nothing says the variant.
+        ConfigurationError: Its coordinates are made in another way than those of the training.
     """
     if not file.is_file():
         raise DataError("there is no such file", where=str(file), remedy="check the path")
     if _holds_rows(file):
+        _check_made_alike(file, reference, variant)
         rows = read_rows(file)
     else:
+        if variant not in (None, reference.variant):
+            raise ConfigurationError(
+                f"coordinates of conversations are made as the heads need them: "
+                f"{reference.variant!r}, not {variant!r}",
+                where=str(file),
+                remedy="leave --variant out; it is for document 001's JSONL",
+            )
         redactor = Redactor(privacy)
         kept = [redacted(conversation, redactor) for conversation in read_file(file)]
         rows = [
@@ -81,17 +102,21 @@ def turns_in(
     return rows
 
 
-def styles(heads: Path, rows: Sequence[TrajectoryRow]) -> list[TurnStyle]:
+def styles(heads: Path, rows: Sequence[TrajectoryRow], *, variant: HeadVariant) -> list[TurnStyle]:
     """What trained heads say of turns.
 
     Args:
         heads: Folder that the pipeline ``heads`` released.
-        rows: Turns with coordinates in the variant of the heads.
+        rows: Turns with their coordinates.
+        variant: What these coordinates may know.
+
+    Raises:
+        ConfigurationError: The heads were trained on another variant.
     """
     from tracetune.training.heads.api import load_twin
 
     twin = load_twin(heads)
-    said: Encoded = twin.encode(rows, variant=twin.config.variant)
+    said: Encoded = twin.encode(rows, variant=variant)
     return [
         TurnStyle(
             row_id=row.row_id,
@@ -173,6 +198,52 @@ def _alike(found: Sequence[TurnStyle]) -> list[str]:
             for place, (name, other) in enumerate(zip(names, nearest, strict=True))
         ),
     ]
+
+
+def _check_made_alike(
+    file: Path, reference: TrajectoryReference, variant: HeadVariant | None
+) -> None:
+    """Refuses rows whose coordinates are not made as those that the heads were trained on."""
+    beside = file.with_name("reference.json")
+    if beside.is_file():
+        made = _reference_in(beside)
+    elif variant is not None:
+        made = reference.model_copy(update={"variant": variant})
+    else:
+        raise DataError(
+            "nothing says whether these coordinates know the whole conversation or only the past",
+            where=str(file),
+            remedy="give --variant full for document 001's own rows or --variant causal (from "
+            "Python: variant=...), or put the reference.json of the rows beside them",
+        )
+    if variant not in (None, made.variant):
+        raise ConfigurationError(
+            f"the coordinates are said to be {variant!r} and {beside.name} beside them says "
+            f"{made.variant!r}",
+            where=str(file),
+            remedy="leave --variant out",
+        )
+    for name in ("variant", "sibling_order"):
+        if getattr(made, name) != getattr(reference, name):
+            raise ConfigurationError(
+                f"{name} of the coordinates is {getattr(made, name)!r}, the heads were trained on "
+                f"{getattr(reference, name)!r}",
+                where=str(file),
+                remedy="give the conversations themselves, whose coordinates are then made as the "
+                "heads need them, or use heads trained on such coordinates",
+            )
+
+
+def _reference_in(file: Path) -> TrajectoryReference:
+    """How the coordinates of rows were made."""
+    try:
+        return TrajectoryReference.model_validate(read_json(file))
+    except ValueError as error:
+        raise DataError(
+            f"it does not say how coordinates are made: {error}",
+            where=str(file),
+            remedy="restore it, or move the rows to a folder of their own and give --variant",
+        ) from None
 
 
 def _holds_rows(file: Path) -> bool:
