@@ -332,9 +332,9 @@ def check_same(found: BaseModelRef, ref: BaseModelRef) -> None:
     for part in ("weights_sha256", "tokenizer_sha256", "template_sha256"):
         if getattr(found, part) != getattr(ref, part):
             raise DataError(
-                f"the base model has changed since the job was made ({part})",
+                f"the base model has changed since its hash was taken ({part})",
                 where=ref.path,
-                remedy="restore the model, or make a new job with the model as it is now",
+                remedy="restore the model, or train again with the model as it is now",
             )
 
 

@@ -242,6 +242,26 @@ def test_damaged_folders_are_named(trained: Path, base: BaseModelRef, tmp_path: 
         load_twin(folder, base)
 
 
+@pytest.mark.faults
+def test_a_base_that_was_changed_after_the_training_is_refused(
+    trained: Path, base: BaseModelRef, tmp_path: Path
+) -> None:
+    """The hashes that serving.json records say nothing of the files as they are now."""
+    copy = shutil.copytree(base.path, tmp_path / "base")
+    moved = base.model_copy(update={"path": str(copy)})
+    heads = shutil.copytree(trained, tmp_path / "heads")
+    write_json(heads / "serving.json", {"base": moved.model_dump(mode="json")})
+    assert load_twin(heads).config.base_sha256 == read_config(trained).base_sha256
+    weights = copy / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for given in (None, moved):
+        with pytest.raises(DataError, match=r"has changed since .* \(weights_sha256\)"):
+            load_twin(heads, given)
+    with pytest.raises(ConfigurationError, match="trained on another base"):
+        load_twin(heads, copy)
+
+
 def test_folders_that_are_no_base_are_named(sft_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no folder"):
         create_cognitive_twin(tmp_path / "nowhere")

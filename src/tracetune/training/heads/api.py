@@ -252,7 +252,7 @@ def load_twin(
 
     Raises:
         ConfigurationError: The base is another one.
-        DataError: The folder holds no heads, or names no base.
+        DataError: The folder holds no heads or names no base, or the base has changed.
     """
     config = read_config(folder)
     if base is None:
@@ -296,13 +296,17 @@ def create_cognitive_twin(
 
     Raises:
         ConfigurationError: The base cannot be used, or is not on this machine.
-        DataError: The adapter was made for another base.
+        DataError: The adapter was made for another base, or the files of a resolved base are not
+            the hashed ones any more.
     """
     from tracetune.training.heads.job import hidden_size
     from tracetune.training.heads.model import CognitiveTwin
 
     base, merged = _base_and_adapter(base_model_path, Path(adapter) if adapter else None)
     base_model.demand_here(base)
+    if load_base_model:
+        # The hashes of a resolved base were written down earlier; the files may be others by now.
+        base_model.verify(base)
     digest = base_hash(base, frozen.adapter_hash(base, merged))
     with quiet.offline(), quiet.quiet():
         loaded = (
