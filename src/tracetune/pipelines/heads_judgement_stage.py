@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.pipeline import Node, Pipeline
 
 from tracetune.evaluation.heads_options import HeadsEvaluationOptions
+from tracetune.files import read_json
 from tracetune.pipelines.candidates import trained_adapters
 from tracetune.pipelines.heads_data_stage import RELEASED, VARIANTS
 from tracetune.pipelines.namespaces import shared
@@ -43,8 +44,9 @@ def judge_heads(
 ) -> tuple[DataFrame, Document, Document]:
     """What the heads say of held-out turns, their metrics, and the verdict.
 
-    The manifest is checked against all answers before anything is judged. The base reads every
-    text once; adapter off, shuffled coordinates and the other variant use the same states. The
+    The manifest is checked against all answers before anything is judged. The base is loaded once
+    and reads every text once; adapter off, shuffled coordinates and the other variant use the same
+    states, lot by lot. It runs where the training ran, if that device is here too. The
     thresholds of the patterns are chosen on the validation turns, or the training turns if there
     are none.
 
@@ -57,7 +59,7 @@ def judge_heads(
     from tracetune.evaluation.heads_held import FULL, HEADS, OFF, SHUFFLED, turns_of
     from tracetune.evaluation.heads_judge import judge, nothing_judged, shuffled
     from tracetune.training.base import BaseModelRef
-    from tracetune.training.heads.api import load_twin
+    from tracetune.training.heads.api import CHUNK, joined, load_twin
 
     manifest = SplitManifest.model_validate(splits)
     verify(manifest, examples)
@@ -68,18 +70,26 @@ def judge_heads(
         empty = pd.DataFrame(columns=["row_id", "model", *PATTERNS])
         return empty, metrics, gate.model_dump(mode="json")
     ref = BaseModelRef.model_validate(base)
-    causal, full = load_twin(causal_heads, ref), load_twin(full_heads, ref)
+    device = device_of(causal_heads)
+    causal = load_twin(causal_heads, ref, device=device)
+    full = load_twin(full_heads, ref, device=device, load_base_model=False)
     other = {row.row_id: row for row in full_turns}
 
-    def asked(rows: list[TrajectoryRow]) -> dict[str, Encoded]:
+    def asked_of(rows: list[TrajectoryRow], moved: list[TrajectoryRow]) -> dict[str, Encoded]:
         states = causal.states(rows)
-        moved = shuffled(rows, heads_evaluation.seed)
         return {
             HEADS: causal.encode(rows, variant="causal", states=states),
             OFF: causal.encode(rows, variant="causal", adapter=False, states=states),
             SHUFFLED: causal.encode(moved, variant="causal", states=states),
             FULL: full.encode([other[row.row_id] for row in rows], variant="full", states=states),
         }
+
+    def asked(rows: list[TrajectoryRow]) -> dict[str, Encoded]:
+        moved = shuffled(rows, heads_evaluation.seed)
+        lots = [
+            asked_of(rows[n : n + CHUNK], moved[n : n + CHUNK]) for n in range(0, len(rows), CHUNK)
+        ]
+        return {model: joined([lot[model] for lot in lots]) for model in lots[0]}
 
     known = {extra.row_id: extra for extra in sidecar}
     fitted = of_side(causal_turns, manifest, "train")
@@ -94,6 +104,15 @@ def judge_heads(
         heads_evaluation,
     )
     return predictions(held, known, outputs), metrics, verdict.model_dump(mode="json")
+
+
+def device_of(heads: Path) -> str:
+    """Where heads were trained, if that device is here, else the CPU."""
+    import torch
+
+    trained_on = str(read_json(heads / "timing.json")["device"])
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return trained_on if here.get(trained_on) else "cpu"
 
 
 def of_side(

@@ -23,6 +23,7 @@ from tracetune.training.heads import (
     load_twin,
     read_config,
 )
+from tracetune.training.heads.api import joined
 from tracetune.training.heads.model import CognitiveTwin
 from tracetune.training.heads.store import save_heads
 from tracetune.training.run import run
@@ -104,6 +105,10 @@ def test_many_turns_are_encoded_piece_by_piece(
     assert np.allclose(found.style, encoded.style, atol=1e-4)
     again = twin.encode(rows, variant="causal", states=twin.states(rows))
     assert equal(again, found)
+    lots = [twin.encode(rows[n : n + 8], variant="causal") for n in range(0, len(rows), 8)]
+    whole = joined(lots)
+    assert whole.row_ids == found.row_ids
+    assert equal(whole, found)
 
 
 def test_no_turns_give_nothing(twin: Twin) -> None:
@@ -199,6 +204,16 @@ def test_heads_without_their_base(trained: Path, base: BaseModelRef) -> None:
     assert output.style_signature.shape == (1, 256)
     with pytest.raises(ConfigurationError, match="load_base_model=True"):
         twin.extract_style(torch.tensor([[5, 6]]))
+
+
+def test_heads_without_their_base_read_the_states_of_another_twin(
+    twin: Twin, trained: Path, base: BaseModelRef, rows: list[TrajectoryRow], encoded: Encoded
+) -> None:
+    alone = load_twin(trained, base, load_base_model=False)
+    assert alone.model.base is None
+    assert equal(alone.encode(rows, variant="causal", states=twin.states(rows)), encoded)
+    with pytest.raises(ConfigurationError, match="loaded without their base"):
+        alone.encode(rows, variant="causal")
 
 
 def test_saved_and_loaded_heads_are_the_same(

@@ -6,7 +6,7 @@ Imports torch only when something is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,13 +124,20 @@ class Twin:
             rows: The turns, each with its past.
 
         Raises:
-            DataError: The chat template takes a turn neither with its past nor alone.
+            DataError: A turn cannot be read.
+            ConfigurationError: The twin was loaded without its base.
         """
         import torch
 
         from tracetune.training.heads.states import LiveStates
         from tracetune.training.seeds import deterministic
 
+        if self.model.base is None:
+            raise ConfigurationError(
+                "these heads were loaded without their base, which computes the states",
+                where="Twin",
+                remedy="load them with load_base_model=True, or give states of another twin",
+            )
         tokens = [self._reader.read(row) for row in rows]
         live, turns = LiveStates(self.model.base, tokens), []
         with deterministic(0, self._threads), torch.inference_mode():
@@ -239,8 +246,22 @@ class Twin:
             )
 
 
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """What was said about several lots of turns as one; there is one lot at least."""
+    found: dict[str, Any] = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Encoded)
+        if field.name != "row_ids"
+    }
+    return Encoded(row_ids=tuple(name for part in parts for name in part.row_ids), **found)
+
+
 def load_twin(
-    folder: Path, base: BaseModelRef | Path | str | None = None, *, device: str = "cpu"
+    folder: Path,
+    base: BaseModelRef | Path | str | None = None,
+    *,
+    device: str = "cpu",
+    load_base_model: bool = True,
 ) -> Twin:
     """Trained heads on their base.
 
@@ -249,6 +270,8 @@ def load_twin(
         base: The base model of their training (resolved, or its folder); None: the one that
             ``serving.json`` of a released folder names.
         device: Where they run.
+        load_base_model: Whether the base's weights are loaded; without them the heads read the
+            states that another twin on the same base computed (:meth:`Twin.states`).
 
     Raises:
         ConfigurationError: The base is another one.
@@ -266,7 +289,11 @@ def load_twin(
         base = BaseModelRef.model_validate(read_json(serving)["base"])
     adapter = folder / ADAPTER_FOLDER if config.adapter_sha256 else None
     model = create_cognitive_twin(
-        base, adapter=adapter, device=device, dtype=config.base_dtype if device != "cpu" else None
+        base,
+        adapter=adapter,
+        load_base_model=load_base_model,
+        device=device,
+        dtype=config.base_dtype if device != "cpu" else None,
     )
     model.load_custom_components(folder)
     found = base if isinstance(base, BaseModelRef) else Path(base)
@@ -360,6 +387,7 @@ __all__ = [
     "TurnStates",
     "Twin",
     "create_cognitive_twin",
+    "joined",
     "load_twin",
     "read_config",
 ]
