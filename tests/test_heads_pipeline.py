@@ -106,6 +106,13 @@ def test_both_variants_hold_the_same_turns_and_differ_in_place_alone(twin):
     assert "tool" not in {message.role for row in causal for message in row.messages}
 
 
+def test_both_variants_read_the_same_kept_states(twin):
+    work = twin.path / "data/test/06_models" / WHERE
+    kept = [path.parent for path in work.rglob("states-*.safetensors")]
+    assert {path.parent for path in kept} == {work / "phase_2/work/hidden"}
+    assert len(set(kept)) == 1
+
+
 def test_references_are_of_the_training_conversations_and_stand_in_the_heads(twin):
     sides = side_of_conversations(manifest(twin))
     for variant in VARIANTS:

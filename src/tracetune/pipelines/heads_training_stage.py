@@ -232,13 +232,15 @@ def heads_stage(pipeline: str, variant: str) -> Pipeline:
                 name="plan",
                 tags="training",
             ),
-            train_node(f"{pipeline}.{variant}"),
+            # Hidden states depend on texts alone: both variants read the same ones.
+            train_node(f"{pipeline}.{variant}", job_folders="job_folders"),
         ],
         namespace=f"{pipeline}.{variant}",
         inputs={
             **shared(pipeline, "splits", "base", "decision", "logs"),
             **{part: f"{pipeline}.{variant}.{part}" for part in PARTS},
             "phase_1": f"{pipeline}.sft.adapter",
+            "job_folders": f"{pipeline}.phase_2.work",
             "jobs": "jobs",
         },
         parameters={

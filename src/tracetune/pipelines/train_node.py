@@ -26,6 +26,7 @@ def train(
     tenant: str,
     name: str,
     jobs: RemoteJobs,
+    job_folders: Path | None = None,
     *,
     stage: str,
 ) -> Path:
@@ -41,6 +42,8 @@ def train(
         tenant: Whose data it is.
         name: What is trained.
         jobs: Jobs of the tenant and name that run elsewhere.
+        job_folders: Folder for the work of each job, and what lies beside it for several jobs;
+            None: one of this stage alone, in ``work``.
         stage: ``<pipeline>.<stage>``.
 
     Returns:
@@ -58,7 +61,7 @@ def train(
         return write_skipped(work / "skipped", plan["reason"], plan["status"])
     tracking = Tracking(tools, f"{tenant}/{name}/{stage}", logs)
     job = TrainingJob.model_validate(plan["job"])
-    handle = chosen.launch(job, work / "model", work / "jobs", tracking)
+    handle = chosen.launch(job, work / "model", job_folders or work / "jobs", tracking)
     started, longest = time.monotonic(), chosen.wait_seconds
     while (state := chosen.poll(handle)).state == "running":
         if longest is not None and time.monotonic() + chosen.poll_seconds - started > longest:
@@ -75,15 +78,22 @@ TRAIN_PARAMETERS = ("backend", "together", "report_to", "tenant", "name")
 """Parameters of :func:`train_node`."""
 
 
-def train_node(stage: str) -> Node:
+def train_node(stage: str, *, job_folders: str | None = None) -> Node:
     """``plan`` and ``work`` → ``adapter``.
 
     Args:
         stage: ``<pipeline>.<stage>``, by which experiment logs call the run.
+        job_folders: Dataset of a folder that the jobs of several stages share; None: each stage
+            has its own.
     """
+    shared = [job_folders] if job_folders else []
     return Node(
         for_stage(train, stage=stage),
-        inputs=["plan", "work", "logs", *(f"params:{given}" for given in TRAIN_PARAMETERS), "jobs"],
+        inputs=[
+            *("plan", "work", "logs"),
+            *(f"params:{given}" for given in TRAIN_PARAMETERS),
+            *("jobs", *shared),
+        ],
         outputs="adapter",
         name="train",
         tags=["training", "gpu"],
