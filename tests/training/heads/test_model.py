@@ -206,6 +206,23 @@ def test_the_adapter_starts_near_the_identity(kind: str) -> None:
     assert not none.any()
 
 
+@pytest.mark.parametrize("size", [0.02, 1.0, 30.0])
+def test_the_first_residual_has_the_size_of_the_states(size: float) -> None:
+    torch.manual_seed(2)
+    model = tiny_model("llama", hidden_size=256)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(size)
+    twin = CognitiveTwin(model)
+    hidden, mask = twin.hidden_states(torch.randint(3, 64, (24, 12))), torch.ones(24, 12).bool()
+    twin.heads.calibrate(list(hidden))
+    place = (torch.rand(24, 5), torch.arange(24) % 6, torch.rand(24))
+    with torch.no_grad():
+        adapted, _ = twin.heads.adapter(hidden, mask, *place)
+        closed, _ = twin.heads.adapter(hidden, mask, None, None, None)
+    assert (adapted - hidden).norm() / hidden.norm() < 0.2
+    assert 0.005 < (adapted - closed).norm() / hidden.norm() < 0.2
+
+
 def test_before_calibration_the_adapter_only_keeps_the_direction() -> None:
     """Why :meth:`calibrate` is there: a fresh layer norm gives every number the same size."""
     torch.manual_seed(2)

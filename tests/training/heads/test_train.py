@@ -54,6 +54,7 @@ def test_what_a_job_leaves(trained: Path, base: BaseModelRef) -> None:
     assert manifest["rows"] == {"train": 28, "validation": 5}
     assert manifest["steps"]["done"] == manifest["steps"]["planned"] == 12
     assert manifest["invariants"]["adapter_change"] < 0.15
+    assert 0 < manifest["invariants"]["residual"] < 0.15
     assert manifest["heads_sha256"] == config.heads_sha256
     assert manifest["trainer"]["reference"]["turns"] == 4.0
     assert read_json(trained / "status.json")["status"] == "trained"
@@ -400,3 +401,12 @@ def test_the_hash_is_over_what_decides_and_not_over_places(
     assert job_hash(heads_job(base, tmp_path / "d", losses={"gate": 0.1})) != one
     read = TrainingJob.model_validate_json(heads_job(base, tmp_path / "e").model_dump_json())
     assert job_hash(read) == one
+
+
+def test_an_adapter_that_starts_far_from_the_identity_stops_the_run(
+    base: BaseModelRef, tmp_path: Path
+) -> None:
+    job = heads_job(base, tmp_path / "rows", architecture={"gate_bias": 6.0})
+    with pytest.raises(GateError, match=r"must start near the identity"):
+        run(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

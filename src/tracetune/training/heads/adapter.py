@@ -20,8 +20,9 @@ from torch import Tensor, nn
 _GATE_SPREAD = 0.02
 """Spread of the weights of the gate's last layer: the gate starts at its bias."""
 _CHANGE_SPREAD = 0.1
-"""Spread of the weights of Wo: H' starts near H, and yet the heads see the trajectory at once. With
-0.02 patterns were found less well (cross-validation on training conversations of the sample)."""
+"""Spread of the weights of Wo for states of size 1: H' starts near H, and yet the heads see the
+trajectory at once. With 0.02 patterns were found less well (cross-validation on training
+conversations of the sample)."""
 
 
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -137,23 +138,25 @@ class TrajectoryAdapter(nn.Module):
 
         The output of a base is normalised already (RMS norm with learned weights), but a fresh
         layer norm would give every number mean 0 and deviation 1. Weight and bias are set to the
-        least-squares answer of ``weight * normalised(H) + bias = H``, number by number.
+        least-squares answer of ``weight * normalised(H) + bias = H``, number by number. The first
+        residual is given the size of H, which differs from base to base; so this is done once.
 
         Args:
             turns: Hidden states, tokens x d each.
         """
         count, means = 0, []
-        total = torch.zeros(4, self.norm.normalized_shape[0], dtype=torch.float64)
+        total = torch.zeros(5, self.norm.normalized_shape[0], dtype=torch.float64)
         for tokens in turns:
             values = tokens.to("cpu", torch.float64)
             plain = nn.functional.layer_norm(values, values.shape[-1:], eps=self.norm.eps)
-            for row, part in enumerate((plain, plain**2, values, plain * values)):
+            for row, part in enumerate((plain, plain**2, values, plain * values, values**2)):
                 total[row] += part.sum(0)
             count += len(values)
             means.append(values.mean(0))
-        plain, square, value, both = total / max(1, count)
+        plain, square, value, both, size = total / max(1, count)
         variance = (square - plain**2).clamp(min=0)
         weight = torch.where(variance > 1e-8, (both - plain * value) / (variance + 1e-12), 0.0)
         self.norm.weight.copy_(weight)
         self.norm.bias.copy_(value - weight * plain)
+        self.outer.weight.mul_(float(size.mean().sqrt()))
         self.standard.fit(torch.stack(means))

@@ -24,6 +24,10 @@ from tracetune.training.tracking import Tracking, logs, make_up
 CALIBRATED_ROWS = 512
 """Training rows whose states the adapter's layer norm is fitted to; more change nothing."""
 _PROBED_ROWS = 64
+_LARGEST_RESIDUAL = 0.2
+_LARGEST_CHANGE = 0.5
+"""Shares of the size of H by which H' may differ before the first step: what the gate lets in, and
+with what the layer norm cannot give back, which is a matter of the base."""
 STATES_FOLDER = "hidden"
 
 
@@ -187,17 +191,20 @@ def _start(
     with torch.no_grad():
         place = (probed.coordinates, probed.phase, probed.homogeneity)
         adapted, gate = heads.adapter(probed.hidden, probed.mask, *place)
-        change = (adapted - probed.hidden)[probed.mask].norm()
-        share = float(change / probed.hidden[probed.mask].norm())
-    if not share < 1:  # also when it is no number
+        closed, _ = heads.adapter(probed.hidden, probed.mask, None, None, None)
+        whole, size = adapted - probed.hidden, probed.hidden[probed.mask].norm()
+        shares = [float(c[probed.mask].norm() / size) for c in (whole, adapted - closed)]
+    if not (shares[0] <= _LARGEST_CHANGE and shares[1] <= _LARGEST_RESIDUAL):  # also if no number
         raise GateError(
-            f"before the first step the adapter changes the base's states by {share:.2f} of their "
-            "size; it must start near the identity",
+            f"before the first step the adapter changes the base's states by {shares[0]:.2f} of "
+            f"their size, its gated part by {shares[1]:.2f}; it must start near the identity (at "
+            f"most {_LARGEST_CHANGE} and {_LARGEST_RESIDUAL})",
             where="heads, step 0",
             remedy="set heads.architecture.gate_bias to -2, and report the base model if it is",
         )
     weights = class_weights(support, len(train))
-    return heads, weights, {"adapter_change": round(share, 6), "gate": round(float(gate.mean()), 6)}
+    found = {"adapter_change": shares[0], "residual": shares[1], "gate": float(gate.mean())}
+    return heads, weights, {name: round(value, 6) for name, value in found.items()}
 
 
 def _run(job: TrainingJob, place: Place, loop: Any, tracking: Tracking) -> tuple[float, int]:
