@@ -208,6 +208,8 @@ def test_the_page_and_the_last_lines_say_what_was_found(twin):
         RULES_VERSION,
     ):
         assert words in text, words
+    tuned = document(twin, "08_reporting", "corpus.json")["turns"]["validation"]
+    assert f"on {tuned} validation turns" in " ".join(text.split())
     for figure in ("heads", "confusion", "style_map", "gates", "calibration", "losses"):
         assert f'id="figure-{figure}"' in page, figure
     printed = " ".join((twin.path / "console.txt").read_text().split())

@@ -23,6 +23,7 @@ from tracetune.evaluation.heads_patterns import (
 )
 from tracetune.evaluation.heads_planning import cosine, mean_by_role
 from tracetune.evaluation.heads_style import by_chance, judge_style, project, spread
+from tracetune.pipelines.heads_notes import notes
 from tracetune.records.heads import (
     PATTERNS,
     HeadExtra,
@@ -39,7 +40,6 @@ class Said:
     """What heads say, as the judgement reads it."""
 
     style: Any
-    pattern_logits: Any
     pattern_probabilities: Any
     plan: Any
     stop: Any
@@ -74,7 +74,6 @@ def guesses(held: Turns, seed: int = 0) -> Said:
     chances = rng.random((n, 12))
     return Said(
         rng.normal(size=(n, 8)),
-        chances - 0.5,
         chances,
         rng.normal(size=(n, STEPS, SIZE)),
         rng.random((n, STEPS)),
@@ -89,7 +88,7 @@ def knows(held: Turns) -> Said:
     truth = held.base[np.maximum(held.following, 0)]
     yes = held.labels.astype(float)
     ended = (held.following < 0).astype(float)
-    return Said(style, 2 * yes - 1, yes, truth, ended, np.full(len(held), 0.12))
+    return Said(style, yes, truth, ended, np.full(len(held), 0.12))
 
 
 OPTIONS = HeadsEvaluationOptions(bootstrap=200)
@@ -327,6 +326,21 @@ def test_turns_know_which_turn_comes_next():
     found = turns_of(rows, extras, np.zeros((3, 2)))
     assert found.following[0].tolist() == [1, 2, -1, -1, -1, -1, -1, -1]
     assert found.following[2].tolist() == [-1] * 8
+
+
+def test_the_report_says_on_which_turns_thresholds_were_chosen(good):
+    metrics = {**good[0], "verdicts": dict.fromkeys(HEAD_NAMES, "")}
+    reference = {"turns": 4.0, "seconds": 60.0, "conversations": 6}
+    for validation, words in ((31, "validation turns"), (0, "training turns")):
+        turns = {"train": 200, "validation": validation, "test": 40}
+        corpus = {
+            "conversations": {"read": 9, "without_an_answer": 0, **turns},
+            "turns": turns,
+            "calls_of_tools": 0,
+            "style_by": "author",
+        }
+        said = notes(metrics, corpus, {"reason": "so"}, reference, None, {})
+        assert any(f"{metrics['patterns']['tuned_on']} {words}" in note for note in said)
 
 
 def test_every_figure_is_drawn_and_says_why_if_there_is_nothing(good):

@@ -28,10 +28,6 @@ class Outputs(Protocol):
         """Signatures, n x s."""
 
     @property
-    def pattern_logits(self) -> Floats:
-        """n x 12; above 0 the head says yes."""
-
-    @property
     def pattern_probabilities(self) -> Floats:
         """n x 12, comparable with frequencies."""
 

@@ -46,7 +46,8 @@ def notes(
         found += [f"{head.capitalize()}: {metrics['verdicts'][head]}" for head in HEAD_NAMES]
         found.append(
             f"A pattern is named from a probability of {chosen['thresholds'][HEADS]:.2f}, chosen "
-            f"on {chosen['tuned_on']} validation turns; every other model has one of its own."
+            f"on {chosen['tuned_on']} {_tuned_on(corpus)} turns; every other model has one of its "
+            "own."
         )
     return [*found, *costs(plans)]
 
@@ -63,6 +64,13 @@ def _of_corpus(corpus: Document) -> list[str]:
     if corpus["style_by"] == "author":
         by = "turns of one author are positives of the style head"
     return [f"{text}.", f"Style: {by}."]
+
+
+def _tuned_on(corpus: Document) -> str:
+    """Where thresholds were chosen, as ``judge_heads`` does."""
+    if corpus["turns"]["validation"]:
+        return "validation"
+    return "training"
 
 
 def costs(plans: Mapping[str, Document]) -> list[str]:
