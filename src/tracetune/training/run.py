@@ -23,6 +23,7 @@ from tracetune.training import checkpoints, quiet
 from tracetune.training.checkpoints import Place
 from tracetune.training.job import TrainingJob
 from tracetune.training.tracking import NOWHERE, Tracking, logs, make_up
+from tracetune.training.trained_positions import trained_positions_only
 
 
 def run(
@@ -105,7 +106,7 @@ def _train(job: TrainingJob, place: Place, tracking: Tracking) -> None:
     tokenizer = base_model.load_tokenizer(job.base)
     rows = trainers.load_rows(job, tokenizer)
     stage: Any = {"sft": sft, "dpo": dpo, "kto": kto}[job.method]
-    with _no_caches():
+    with _no_caches(), trained_positions_only():
         trainer = stage.make_trainer(job, place, rows, tokenizer)
         trainers.check_same_rows(trainer, rows, job)
         steps, interval = trainers.set_intervals(trainer, job)
